@@ -1,0 +1,277 @@
+//! Refresh tokens: single use, in families. A family is one sign-in on one device; it ends at sign-out, at its
+//! absolute age, or when a used token of it comes back.
+//!
+//! Every call takes `now`, so that ages can be tested. Tokens are known by their SHA-256 alone.
+
+use crate::accounts::{self, SignedIn};
+use crate::schema::refresh_tokens;
+use crate::{DatabaseError, SystemConn};
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use domain::{CompanyId, UserId};
+use uuid::Uuid;
+
+/// How long after its use a token is taken for a repeated request, as long as its successor is unused: the answer
+/// that carried the successor may have been lost.
+pub const GRACE: TimeDelta = TimeDelta::seconds(10);
+
+/// A family to be opened with its first token.
+#[derive(Debug)]
+pub struct NewFamily<'a> {
+    /// The company signed in to.
+    pub company_id: CompanyId,
+    /// Who.
+    pub user_id: UserId,
+    /// SHA-256 of the first token.
+    pub token_hash: &'a [u8],
+    /// When the first token expires, unused.
+    pub expires_at: DateTime<Utc>,
+    /// When the family ends, whatever happens.
+    pub family_expires_at: DateTime<Utc>,
+    /// What the device calls itself.
+    pub user_agent: Option<&'a str>,
+}
+
+/// What became of a token that was presented.
+#[derive(Debug)]
+pub enum Rotation {
+    /// It was good, and its successor is stored.
+    Rotated {
+        /// Who is signed in.
+        signed_in: SignedIn,
+        /// Their family.
+        family_id: Uuid,
+    },
+    /// It was used before: the family has been ended.
+    Replayed {
+        /// The family that ended.
+        family_id: Uuid,
+    },
+    /// Unknown, expired or ended, or its person may no longer sign in.
+    Refused,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = refresh_tokens, check_for_backend(diesel::pg::Pg))]
+struct Token {
+    id: Uuid,
+    family_id: Uuid,
+    company_id: Uuid,
+    user_id: Uuid,
+    expires_at: DateTime<Utc>,
+    family_expires_at: DateTime<Utc>,
+    used_at: Option<DateTime<Utc>>,
+    replaced_by: Option<Uuid>,
+    revoked_at: Option<DateTime<Utc>>,
+    user_agent: Option<String>,
+}
+
+/// Opens a family; gives its id, which access tokens carry.
+///
+/// # Errors
+/// When the query fails.
+pub async fn open_family(
+    conn: &mut SystemConn,
+    new: &NewFamily<'_>,
+    now: DateTime<Utc>,
+) -> Result<Uuid, DatabaseError> {
+    let family_id = Uuid::now_v7();
+    diesel::insert_into(refresh_tokens::table)
+        .values((
+            refresh_tokens::id.eq(Uuid::now_v7()),
+            refresh_tokens::family_id.eq(family_id),
+            refresh_tokens::company_id.eq(new.company_id.0),
+            refresh_tokens::user_id.eq(new.user_id.0),
+            refresh_tokens::token_hash.eq(new.token_hash),
+            refresh_tokens::created_at.eq(now),
+            refresh_tokens::expires_at.eq(new.expires_at.min(new.family_expires_at)),
+            refresh_tokens::family_expires_at.eq(new.family_expires_at),
+            refresh_tokens::user_agent.eq(new.user_agent),
+        ))
+        .execute(conn.raw())
+        .await?;
+    Ok(family_id)
+}
+
+/// Exchanges the token of `token_hash` for the one of `successor_hash`, which lives for `lifetime`.
+///
+/// Within [`GRACE`] a used token is exchanged once more if its successor is unused; that successor is retired, so
+/// that a family has one live token at any time.
+///
+/// # Errors
+/// When a query fails. A refusal is no error, because what it changes must be committed.
+pub async fn rotate(
+    conn: &mut SystemConn,
+    token_hash: &[u8],
+    successor_hash: &[u8],
+    lifetime: TimeDelta,
+    now: DateTime<Utc>,
+) -> Result<Rotation, DatabaseError> {
+    let found: Option<Token> = refresh_tokens::table
+        .filter(refresh_tokens::token_hash.eq(token_hash))
+        .select(Token::as_select())
+        .for_update()
+        .first(conn.raw())
+        .await
+        .optional()?;
+    let Some(token) = found else {
+        return Ok(Rotation::Refused);
+    };
+    if token.family_expires_at <= now {
+        return Ok(Rotation::Refused);
+    }
+    if token.revoked_at.is_some() || (token.used_at.is_some() && !retire_successor(conn, &token, now).await?)
+    {
+        revoke_family(conn, token.family_id, now).await?;
+        return Ok(Rotation::Replayed {
+            family_id: token.family_id,
+        });
+    }
+    if token.used_at.is_none() && token.expires_at <= now {
+        return Ok(Rotation::Refused);
+    }
+    let (user_id, company_id) = (UserId(token.user_id), CompanyId(token.company_id));
+    let signed_in = accounts::signed_in(conn, user_id, company_id, token.family_id, now).await?;
+    let Some(signed_in) = signed_in else {
+        return Ok(Rotation::Refused);
+    };
+    let successor = Uuid::now_v7();
+    diesel::insert_into(refresh_tokens::table)
+        .values((
+            refresh_tokens::id.eq(successor),
+            refresh_tokens::family_id.eq(token.family_id),
+            refresh_tokens::company_id.eq(token.company_id),
+            refresh_tokens::user_id.eq(token.user_id),
+            refresh_tokens::token_hash.eq(successor_hash),
+            refresh_tokens::created_at.eq(now),
+            refresh_tokens::expires_at.eq((now + lifetime).min(token.family_expires_at)),
+            refresh_tokens::family_expires_at.eq(token.family_expires_at),
+            refresh_tokens::user_agent.eq(token.user_agent),
+        ))
+        .execute(conn.raw())
+        .await?;
+    diesel::update(refresh_tokens::table.find(token.id))
+        .set((
+            refresh_tokens::used_at.eq(token.used_at.unwrap_or(now)),
+            refresh_tokens::replaced_by.eq(successor),
+        ))
+        .execute(conn.raw())
+        .await?;
+    Ok(Rotation::Rotated {
+        signed_in,
+        family_id: token.family_id,
+    })
+}
+
+/// Retires the unused successor of a token used a moment ago; whether there was such a one.
+async fn retire_successor(
+    conn: &mut SystemConn,
+    token: &Token,
+    now: DateTime<Utc>,
+) -> Result<bool, DatabaseError> {
+    let (Some(used_at), Some(successor)) = (token.used_at, token.replaced_by) else {
+        return Ok(false);
+    };
+    if now - used_at > GRACE {
+        return Ok(false);
+    }
+    let unused = refresh_tokens::table.find(successor).filter(
+        refresh_tokens::used_at
+            .is_null()
+            .and(refresh_tokens::revoked_at.is_null()),
+    );
+    let retired = diesel::update(unused)
+        .set(refresh_tokens::revoked_at.eq(now))
+        .execute(conn.raw())
+        .await?;
+    Ok(retired == 1)
+}
+
+/// Ends a family. Ending it again changes nothing.
+///
+/// # Errors
+/// When the query fails.
+pub async fn revoke_family(
+    conn: &mut SystemConn,
+    family_id: Uuid,
+    now: DateTime<Utc>,
+) -> Result<(), DatabaseError> {
+    let living = refresh_tokens::table.filter(
+        refresh_tokens::family_id
+            .eq(family_id)
+            .and(refresh_tokens::revoked_at.is_null()),
+    );
+    diesel::update(living)
+        .set(refresh_tokens::revoked_at.eq(now))
+        .execute(conn.raw())
+        .await?;
+    Ok(())
+}
+
+/// Ends the family of a token, whatever its age. An unknown token changes nothing.
+///
+/// # Errors
+/// When a query fails.
+pub async fn revoke_family_of(
+    conn: &mut SystemConn,
+    token_hash: &[u8],
+    now: DateTime<Utc>,
+) -> Result<(), DatabaseError> {
+    let family_id: Option<Uuid> = refresh_tokens::table
+        .filter(refresh_tokens::token_hash.eq(token_hash))
+        .select(refresh_tokens::family_id)
+        .first(conn.raw())
+        .await
+        .optional()?;
+    match family_id {
+        Some(family_id) => revoke_family(conn, family_id, now).await,
+        None => Ok(()),
+    }
+}
+
+/// Ends every family of a person, in all companies, but for `except`.
+///
+/// # Errors
+/// When the query fails.
+pub async fn revoke_user(
+    conn: &mut SystemConn,
+    user_id: UserId,
+    except: Option<Uuid>,
+    now: DateTime<Utc>,
+) -> Result<(), DatabaseError> {
+    let living = refresh_tokens::table.filter(
+        refresh_tokens::user_id
+            .eq(user_id.0)
+            .and(refresh_tokens::family_id.ne(except.unwrap_or(Uuid::nil())))
+            .and(refresh_tokens::revoked_at.is_null()),
+    );
+    diesel::update(living)
+        .set(refresh_tokens::revoked_at.eq(now))
+        .execute(conn.raw())
+        .await?;
+    Ok(())
+}
+
+/// Ends every family of a person in one company.
+///
+/// # Errors
+/// When the query fails.
+pub async fn revoke_member(
+    conn: &mut SystemConn,
+    company_id: CompanyId,
+    user_id: UserId,
+    now: DateTime<Utc>,
+) -> Result<(), DatabaseError> {
+    let living = refresh_tokens::table.filter(
+        refresh_tokens::company_id
+            .eq(company_id.0)
+            .and(refresh_tokens::user_id.eq(user_id.0))
+            .and(refresh_tokens::revoked_at.is_null()),
+    );
+    diesel::update(living)
+        .set(refresh_tokens::revoked_at.eq(now))
+        .execute(conn.raw())
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! The pool and the two scopes; see the crate's documentation.
+
+use crate::DatabaseError;
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::{
+    AnsiTransactionManager, AsyncConnection, AsyncPgConnection, SimpleAsyncConnection, TransactionManager,
+};
+use domain::CompanyId;
+use futures::FutureExt;
+use std::time::Duration;
+
+/// How long to wait for a connection before the database counts as unreachable.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A callback whose future is `Send`; what `AsyncFnOnce` alone cannot say (the same device as diesel-async's).
+pub trait ScopeFn<Conn, Output>: AsyncFnOnce(Conn) -> Output + FnOnce(Conn) -> Self::Fut {
+    /// The callback's future.
+    type Fut: Future<Output = Output>;
+}
+
+impl<F, Conn, Fut, Output> ScopeFn<Conn, Output> for F
+where
+    F: AsyncFnOnce(Conn) -> Output + FnOnce(Conn) -> Fut,
+    Fut: Future<Output = Output>,
+{
+    type Fut = Fut;
+}
+
+/// A pool of connections as the runtime login, which can do nothing but open a scope.
+#[derive(Clone)]
+pub struct Database {
+    pool: Pool<AsyncPgConnection>,
+}
+
+/// One transaction in one company's scope.
+pub struct TenantConn {
+    conn: Object<AsyncPgConnection>,
+    company_id: CompanyId,
+}
+
+/// One transaction across companies.
+pub struct SystemConn {
+    conn: Object<AsyncPgConnection>,
+}
+
+impl TenantConn {
+    /// The company whose rows are seen here.
+    #[must_use]
+    pub fn company_id(&self) -> CompanyId {
+        self.company_id
+    }
+
+    /// Lets the statements of this transaction that touch every file of a session take their time.
+    pub(crate) async fn allow_long_statements(&mut self) -> Result<(), DatabaseError> {
+        self.conn
+            .batch_execute("SET LOCAL statement_timeout = '30min'")
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) fn raw(&mut self) -> &mut AsyncPgConnection {
+        &mut self.conn
+    }
+}
+
+impl SystemConn {
+    pub(crate) fn raw(&mut self) -> &mut AsyncPgConnection {
+        &mut self.conn
+    }
+}
+
+impl Database {
+    /// A pool of at most `max_connections` to `url`. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When the pool cannot be built.
+    pub fn new(url: &str, max_connections: usize) -> Result<Self, DatabaseError> {
+        let mut config = ManagerConfig::default();
+        // A connection left inside a transaction (its future was dropped) is discarded, not handed on.
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(|url| {
+            async move {
+                let mut conn = AsyncPgConnection::establish(url).await?;
+                conn.batch_execute(
+                    "SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s'; SET application_name = 'data-uploader'",
+                )
+                .await
+                .map_err(diesel::result::ConnectionError::CouldntSetupConfiguration)?;
+                Ok(conn)
+            }
+            .boxed()
+        });
+        let url = with_limits(url);
+        let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new_with_config(url, config);
+        let pool = Pool::builder(manager)
+            .max_size(max_connections)
+            .wait_timeout(Some(CONNECT_TIMEOUT))
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .recycle_timeout(Some(CONNECT_TIMEOUT))
+            .runtime(deadpool::Runtime::Tokio1)
+            .build()
+            .map_err(|error| DatabaseError::Unavailable(error.to_string()))?;
+        Ok(Self { pool })
+    }
+
+    /// Runs `work` in one transaction that sees `company_id`'s rows alone. It commits when `work` gives `Ok`.
+    ///
+    /// # Errors
+    /// What `work` gives, or that the transaction could not be opened or committed.
+    pub async fn tenant<R, E, F>(&self, company_id: CompanyId, work: F) -> Result<R, E>
+    where
+        for<'c> F: AsyncFnOnce(&'c mut TenantConn) -> Result<R, E>
+            + ScopeFn<&'c mut TenantConn, Result<R, E>, Fut: Send>
+            + Send,
+        E: From<DatabaseError> + Send,
+        R: Send,
+    {
+        let mut scope = TenantConn {
+            conn: self.connection().await?,
+            company_id,
+        };
+        let setup = format!("SET LOCAL ROLE uploader_tenant; SET LOCAL app.company = '{company_id}'");
+        begin(&mut scope.conn, &setup).await?;
+        let outcome = work(&mut scope).await;
+        end(&mut scope.conn, outcome).await
+    }
+
+    /// Runs `work` in one transaction that sees every company's rows. It commits when `work` gives `Ok`.
+    ///
+    /// # Errors
+    /// What `work` gives, or that the transaction could not be opened or committed.
+    pub async fn system<R, E, F>(&self, work: F) -> Result<R, E>
+    where
+        for<'c> F: AsyncFnOnce(&'c mut SystemConn) -> Result<R, E>
+            + ScopeFn<&'c mut SystemConn, Result<R, E>, Fut: Send>
+            + Send,
+        E: From<DatabaseError> + Send,
+        R: Send,
+    {
+        let mut scope = SystemConn {
+            conn: self.connection().await?,
+        };
+        begin(&mut scope.conn, "SET LOCAL ROLE uploader_system").await?;
+        let outcome = work(&mut scope).await;
+        end(&mut scope.conn, outcome).await
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unavailable`] with the cause when it does not.
+    pub async fn ping(&self) -> Result<(), DatabaseError> {
+        let mut conn = self.connection().await?;
+        conn.batch_execute("SELECT 1")
+            .await
+            .map_err(|error| DatabaseError::Unavailable(error.to_string()))
+    }
+
+    async fn connection(&self) -> Result<Object<AsyncPgConnection>, DatabaseError> {
+        self.pool
+            .get()
+            .await
+            .map_err(|error| DatabaseError::Unavailable(error.to_string()))
+    }
+}
+
+/// A server that vanishes without a word (its machine went, the network broke) is noticed within half a minute: the
+/// system's own limits are hours. What the URL says itself comes later and counts.
+fn with_limits(url: &str) -> String {
+    const LIMITS: &str =
+        "connect_timeout=5&tcp_user_timeout=20&keepalives_idle=10&keepalives_interval=5&keepalives_retries=3";
+    match url.split_once('?') {
+        Some((address, options)) => format!("{address}?{LIMITS}&{options}"),
+        None => format!("{url}?{LIMITS}"),
+    }
+}
+
+async fn begin(conn: &mut AsyncPgConnection, setup: &str) -> Result<(), DatabaseError> {
+    AnsiTransactionManager::begin_transaction(conn).await?;
+    conn.batch_execute(setup).await?;
+    Ok(())
+}
+
+async fn end<R, E: From<DatabaseError>>(conn: &mut AsyncPgConnection, outcome: Result<R, E>) -> Result<R, E> {
+    match outcome {
+        Ok(value) => {
+            AnsiTransactionManager::commit_transaction(conn)
+                .await
+                .map_err(DatabaseError::from)?;
+            Ok(value)
+        }
+        Err(error) => {
+            // The first error is the interesting one; a connection that cannot roll back is discarded.
+            let _ = AnsiTransactionManager::rollback_transaction(conn).await;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The queries over a real Postgres, each test in a database of its own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod fixture;
+mod isolation;
+mod jobs;
+mod migrating;
+mod pausing;
+mod sessions;
+mod sweeping;
