@@ -1,0 +1,64 @@
+//! The names of everything in Redis.
+
+use std::sync::Arc;
+
+use domain::{CompanyId, SessionId};
+
+/// Makes names that begin with the queue's prefix.
+#[derive(Clone)]
+pub(crate) struct Keys {
+    prefix: Arc<str>,
+}
+
+impl Keys {
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.into(),
+        }
+    }
+
+    /// LIST of the waiting jobs of one company at one location, the next one first.
+    pub(crate) fn ready(&self, location: &str, company: CompanyId) -> String {
+        format!("{}{company}", self.ready_start(location))
+    }
+
+    /// What the names of all lists of a location begin with; the company follows.
+    pub(crate) fn ready_start(&self, location: &str) -> String {
+        format!("{}ready:{location}:", self.prefix)
+    }
+
+    /// LIST of the companies that have jobs at a location, each once, the next one first.
+    pub(crate) fn ring(&self, location: &str) -> String {
+        format!("{}ring:{location}", self.prefix)
+    }
+
+    /// LIST of a few tokens for idle workers to block on.
+    pub(crate) fn wake(&self, location: &str) -> String {
+        format!("{}wake:{location}", self.prefix)
+    }
+
+    /// SET of the workers that have told live figures of a session.
+    pub(crate) fn live_workers(&self, session: SessionId) -> String {
+        format!("{}live:{session}", self.prefix)
+    }
+
+    /// What one worker does for a session right now, as JSON; expires.
+    pub(crate) fn live(&self, session: SessionId, worker: &str) -> String {
+        format!("{}live:{session}:{worker}", self.prefix)
+    }
+
+    /// Channel: the figures of a session have changed.
+    pub(crate) fn progress(&self, session: SessionId) -> String {
+        format!("{}progress:{session}", self.prefix)
+    }
+
+    /// Pattern of all [`Keys::progress`] channels.
+    pub(crate) fn every_progress(&self) -> String {
+        format!("{}progress:*", self.prefix)
+    }
+
+    /// Channel: somebody has set a session's stop flag.
+    pub(crate) fn stop(&self) -> String {
+        format!("{}stop", self.prefix)
+    }
+}
