@@ -1,0 +1,29 @@
+//! A thin S3 client: puts, multipart uploads, reads and listings of one bucket.
+//!
+//! It promises three things. A write is only called confirmed when the store proved which bytes it holds
+//! ([`Stored::checksum`]). A request is repeated when, and only when, repeating it is safe and may help, and a
+//! lost answer is settled by looking at what the store has. Keys arrive byte for byte as they were given.
+
+mod bucket;
+mod budget;
+mod checksum;
+mod config;
+mod confirm;
+mod credentials;
+mod endpoint;
+mod error;
+mod http_client;
+mod multipart;
+mod objects;
+mod payload;
+mod request;
+mod verdict;
+mod write;
+mod xml;
+
+pub use bucket::{Bucket, GetObject, ObjectBody};
+pub use checksum::{Checksum, Hasher, InvalidChecksum};
+pub use config::{Addressing, BucketConfig, ConfigError, Credentials, RetryPolicy, Timeouts};
+pub use error::{StorageError, StorageErrorKind};
+pub use http_client::is_public;
+pub use objects::{ListPage, ListedObject, ObjectInfo, OpenUpload, Part, Stored, UploadId, WriteOptions};

@@ -1,0 +1,193 @@
+//! The engine: what bounds all uploads of a worker together.
+
+use crate::call::{Call, Stopped};
+use crate::plan::{Events, FatalError, PlannedFile, Stop, Summary, UploadPlan};
+use crate::pump::Pump;
+use domain::SessionErrorCode;
+use domain::session_settings::MIN_PART_BYTES;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// Memory is counted in units of this many bytes.
+const MEMORY_UNIT_BYTES: u64 = 4096;
+
+/// The limits shared by all uploads of a worker: files and parts in flight, and the memory they are read into.
+/// Cheap to clone; clones share.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    limits: Arc<Limits>,
+}
+
+#[derive(Debug)]
+struct Limits {
+    concurrency: usize,
+    slots: Arc<Semaphore>,
+    memory_units: u32,
+    memory: Arc<Semaphore>,
+    /// The share of a session, by token prefix, while calls use it.
+    shares: Mutex<HashMap<String, Weak<Semaphore>>>,
+}
+
+impl Engine {
+    /// At most `concurrency` files and parts in flight, with at most `memory_bytes` of their content in memory
+    /// (but always at least one part, however large). Both are at least 1.
+    #[must_use]
+    pub fn new(concurrency: usize, memory_bytes: u64) -> Self {
+        let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let memory_units = memory_units(memory_bytes).max(1);
+        Self {
+            limits: Arc::new(Limits {
+                concurrency,
+                slots: Arc::new(Semaphore::new(concurrency)),
+                memory_units,
+                memory: Arc::new(Semaphore::new(memory_units as usize)),
+                shares: Mutex::default(),
+            }),
+        }
+    }
+
+    /// How many more files or parts could be in flight at this moment.
+    #[must_use]
+    pub fn free_slots(&self) -> usize {
+        self.limits.slots.available_permits()
+    }
+
+    /// How many bytes of the memory budget are in use at this moment.
+    #[must_use]
+    pub fn memory_in_use_bytes(&self) -> u64 {
+        let units = self.limits.memory_units as usize;
+        units.saturating_sub(self.limits.memory.available_permits()) as u64 * MEMORY_UNIT_BYTES
+    }
+
+    /// The most that one part, or one file in a single request, may take of the memory budget: a quarter, so that
+    /// several are in flight whatever a session asks for, but never less than the store's smallest part.
+    fn part_limit_bytes(&self) -> u64 {
+        let memory_bytes = u64::from(self.limits.memory_units) * MEMORY_UNIT_BYTES;
+        (memory_bytes / 4).max(MIN_PART_BYTES)
+    }
+
+    /// Uploads `files`, in their order, and reports each as it ends. Parts are at most a quarter of the memory
+    /// budget, whatever the settings say; only files of which 10,000 such parts do not suffice get larger ones.
+    ///
+    /// Dropping the returned future stops everything at once, as [`Stop::Abandon`] does.
+    pub async fn upload<E: Events>(
+        &self,
+        mut plan: Arc<UploadPlan>,
+        files: Vec<PlannedFile>,
+        events: Arc<E>,
+        stop: watch::Receiver<Stop>,
+    ) -> Summary {
+        if plan.settings.part_size_bytes > self.part_limit_bytes() {
+            Arc::make_mut(&mut plan).settings.part_size_bytes = self.part_limit_bytes();
+        }
+        match Call::new(self.clone(), plan, events, stop).await {
+            Ok(call) => Pump::new(Arc::new(call), files).run().await,
+            Err(detail) => Summary {
+                not_started: files.iter().map(|file| file.number).collect(),
+                fatal: Some(FatalError {
+                    code: SessionErrorCode::Internal,
+                    detail,
+                }),
+                lost: false,
+            },
+        }
+    }
+
+    /// The limit of a session within this engine, if `concurrency` is one; shared by its calls.
+    pub(crate) fn share_of(&self, token_prefix: &str, concurrency: Option<usize>) -> Option<Arc<Semaphore>> {
+        concurrency
+            .filter(|concurrency| *concurrency < self.limits.concurrency)
+            .map(|concurrency| self.share(token_prefix, concurrency.max(1)))
+    }
+
+    /// Waits for a place, first within the share of the session.
+    pub(crate) async fn slot(&self, share: Option<&Arc<Semaphore>>) -> Result<Slot, Stopped> {
+        let share = match share {
+            Some(share) => Some(Arc::clone(share).acquire_owned().await?),
+            None => None,
+        };
+        Ok(Slot {
+            _share: share,
+            _worker: Arc::clone(&self.limits.slots).acquire_owned().await?,
+        })
+    }
+
+    /// Takes a piece of the memory budget if it is free now.
+    pub(crate) fn try_memory(&self, bytes: u64) -> Option<Memory> {
+        let units = memory_units(bytes).min(self.limits.memory_units);
+        let permit = Arc::clone(&self.limits.memory)
+            .try_acquire_many_owned(units)
+            .ok()?;
+        Some(Memory { _permit: permit })
+    }
+
+    /// Waits for a piece of the memory budget. Whoever holds one needs nothing else of this engine to end, so
+    /// that waiting with a slot in hand cannot lock up.
+    pub(crate) async fn memory(&self, bytes: u64) -> Result<Memory, Stopped> {
+        let units = memory_units(bytes).min(self.limits.memory_units);
+        let permit = Arc::clone(&self.limits.memory).acquire_many_owned(units).await?;
+        Ok(Memory { _permit: permit })
+    }
+
+    fn share(&self, token_prefix: &str, concurrency: usize) -> Arc<Semaphore> {
+        let mut shares = self.limits.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.retain(|_, share| share.strong_count() > 0);
+        if let Some(share) = shares.get(token_prefix).and_then(Weak::upgrade) {
+            return share;
+        }
+        let share = Arc::new(Semaphore::new(concurrency));
+        shares.insert(token_prefix.to_owned(), Arc::downgrade(&share));
+        share
+    }
+}
+
+fn memory_units(bytes: u64) -> u32 {
+    let most = u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX);
+    u32::try_from(bytes.div_ceil(MEMORY_UNIT_BYTES)).map_or(most, |units| units.min(most))
+}
+
+/// A place for one file or part in flight; given back when dropped.
+pub(crate) struct Slot {
+    _share: Option<OwnedSemaphorePermit>,
+    _worker: OwnedSemaphorePermit,
+}
+
+/// A piece of the memory budget; given back when dropped.
+pub(crate) struct Memory {
+    _permit: OwnedSemaphorePermit,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_counted_in_whole_units() {
+        assert_eq!(memory_units(0), 0);
+        assert_eq!(memory_units(1), 1);
+        assert_eq!(memory_units(4096), 1);
+        assert_eq!(memory_units(4097), 2);
+        assert_eq!(
+            memory_units(u64::MAX) as usize,
+            Semaphore::MAX_PERMITS.min(u32::MAX as usize)
+        );
+    }
+
+    #[test]
+    fn a_part_takes_a_quarter_of_the_memory_or_is_the_smallest() {
+        let limit = |memory_bytes| Engine::new(1, memory_bytes).part_limit_bytes();
+        assert_eq!(limit(256 << 20), 64 << 20);
+        assert_eq!(limit(1), MIN_PART_BYTES);
+    }
+
+    #[test]
+    fn calls_of_a_session_share_one_limit_while_they_last() {
+        let engine = Engine::new(8, 1 << 20);
+        let one = engine.share("session", 2);
+        assert!(Arc::ptr_eq(&one, &engine.share("session", 2)));
+        assert!(!Arc::ptr_eq(&one, &engine.share("other", 2)));
+        drop(one);
+        assert_eq!(engine.share("session", 3).available_permits(), 3);
+    }
+}

@@ -1,0 +1,275 @@
+//! One file, from its key to its outcome. Small ones go by one read and one PUT; the others by [`crate::multipart`].
+
+use crate::call::{Call, Lane, Stopped};
+use crate::ending::{self, LeftOpen};
+use crate::engine::Slot;
+use crate::failure::Failure;
+use crate::multipart;
+use crate::plan::{Events, FatalError, Outcome, PlannedFile, UploadPlan, key_for};
+use crate::read::{Stamp, Unread, Whole, read_whole};
+use bytes::Bytes;
+use domain::backoff::Backoff;
+use domain::{FileErrorCode, FileStatus, OnExisting, SessionErrorCode};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use storage::{Checksum, WriteOptions};
+
+/// How often a changing file is read before it is given up.
+pub(crate) const READ_TRIES: u32 = 3;
+/// How long a changing file is left alone: as long as this says, without jitter.
+const REST: Backoff = Backoff {
+    base: Duration::from_millis(50),
+    cap: Duration::from_secs(1),
+};
+
+/// How the task of one file ended.
+pub(crate) enum FileEnd {
+    Done {
+        outcome: Outcome,
+        fatal: Option<FatalError>,
+    },
+    /// Not begun, or stopped so that another call can go on with it.
+    Pending,
+    /// It failed for a cause that may pass: its own failure only where other files fare better.
+    Doubtful(Doubtful),
+    /// The store cannot be reached; nor could it for any other file.
+    Unreachable(FatalError),
+    /// The fence failed.
+    Lost,
+}
+
+/// A failure that may be the store's rather than the file's.
+pub(crate) struct Doubtful {
+    /// What is reported when it is the file's.
+    pub(crate) outcome: Outcome,
+    /// Why, in words.
+    pub(crate) detail: String,
+    pub(crate) left_open: Option<LeftOpen>,
+}
+
+/// How the sending of one file ended.
+pub(crate) enum Sent {
+    Uploaded {
+        stamp: Stamp,
+        etag: Option<String>,
+        checksum: String,
+        tries: u32,
+    },
+    Failed(Failure),
+    Cancelled,
+    Pending,
+    Lost,
+}
+
+impl From<Stopped> for Sent {
+    fn from(_: Stopped) -> Self {
+        Self::Pending
+    }
+}
+
+/// Whether a file is sent in parts, as far as is known before it is opened.
+pub(crate) fn is_large(plan: &UploadPlan, file: &PlannedFile) -> bool {
+    file.upload_id.is_some() || file.size_bytes > plan.settings.part_size_bytes
+}
+
+/// Sends one file.
+pub(crate) async fn send<E: Events>(
+    call: Arc<Call<E>>,
+    file: PlannedFile,
+    lane: Option<Lane>,
+    slot: Slot,
+) -> FileEnd {
+    let started_at = SystemTime::now();
+    let sent = match key_for(&call.plan.key_prefix, &file.path) {
+        Ok(key) if is_large(&call.plan, &file) => {
+            call.events.started(&file);
+            multipart::send(&call, &file, Arc::from(key), lane, slot).await
+        }
+        Ok(key) => send_small(&call, &file, key, slot).await,
+        Err(error) => {
+            call.events.started(&file);
+            Sent::Failed(Failure::new(FileErrorCode::NameNotSupported, error.to_string()))
+        }
+    };
+    let mut outcome = Outcome {
+        number: file.number,
+        status: FileStatus::Failed,
+        size_bytes: file.size_bytes,
+        modified_at_ns: None,
+        etag: None,
+        checksum: None,
+        error: None,
+        attempts: file.attempts,
+        started_at,
+        finished_at: SystemTime::now(),
+    };
+    let mut fatal = None;
+    match sent {
+        Sent::Pending => return FileEnd::Pending,
+        Sent::Lost => return FileEnd::Lost,
+        Sent::Uploaded {
+            stamp,
+            etag,
+            checksum,
+            tries,
+        } => {
+            outcome.status = FileStatus::Uploaded;
+            outcome.size_bytes = stamp.size_bytes;
+            outcome.modified_at_ns = Some(stamp.modified_at_ns);
+            outcome.etag = etag;
+            outcome.checksum = Some(checksum);
+            outcome.attempts += tries;
+        }
+        Sent::Cancelled => {
+            outcome.status = FileStatus::Cancelled;
+            outcome.attempts += 1;
+        }
+        // It may pass: the file is as good as not begun, and has no outcome of its own.
+        Sent::Failed(failure) if failure.fatal == Some(SessionErrorCode::StorageUnreachable) => {
+            return FileEnd::Unreachable(FatalError {
+                code: SessionErrorCode::StorageUnreachable,
+                detail: failure.detail,
+            });
+        }
+        Sent::Failed(failure) => {
+            outcome.attempts += failure.attempts;
+            fatal = failure.fatal.map(|code| FatalError {
+                code,
+                detail: failure.detail.clone(),
+            });
+            outcome.error = Some((failure.code, failure.detail.clone()));
+            if failure.is_passing {
+                return FileEnd::Doubtful(Doubtful {
+                    outcome,
+                    detail: failure.detail,
+                    left_open: failure.left_open,
+                });
+            }
+        }
+    }
+    FileEnd::Done { outcome, fatal }
+}
+
+async fn send_small<E: Events>(call: &Arc<Call<E>>, file: &PlannedFile, key: String, slot: Slot) -> Sent {
+    let limit_bytes = call.plan.settings.part_size_bytes;
+    let kind = call.plan.settings.checksum;
+    let mut reserved_bytes = file.size_bytes;
+    let mut is_started = false;
+    for tries in 1..=READ_TRIES {
+        let memory = match call.memory(reserved_bytes).await {
+            Ok(memory) if call.may_start() => memory,
+            Ok(_) | Err(Stopped) => return Sent::Pending,
+        };
+        if !is_started {
+            call.events.started(file);
+            is_started = true;
+        }
+        let (source, path) = (Arc::clone(&call.source), file.path.clone());
+        let read = tokio::task::spawn_blocking(move || read_whole(&source, &path, reserved_bytes, kind));
+        match read.await {
+            Ok(Ok(Whole::Read {
+                bytes,
+                checksum,
+                stamp,
+            })) => {
+                return put(call, file, &key, bytes, checksum, stamp).await;
+            }
+            Ok(Ok(Whole::Larger(size_bytes))) if size_bytes > limit_bytes => {
+                drop(memory);
+                return multipart::send(call, file, Arc::from(key), None, slot).await;
+            }
+            // It grew since the scan: once more, with the memory it needs.
+            Ok(Ok(Whole::Larger(size_bytes))) => reserved_bytes = size_bytes,
+            Ok(Err(Unread::Failed(failure))) => return Sent::Failed(failure),
+            Ok(Err(Unread::Changed)) => {
+                drop(memory);
+                if tries < READ_TRIES && rest(call, tries).await.is_err() {
+                    return Sent::Pending;
+                }
+            }
+            Err(error) => return Sent::Failed(Failure::internal(&error)),
+        }
+    }
+    Sent::Failed(changed())
+}
+
+async fn put<E: Events>(
+    call: &Call<E>,
+    file: &PlannedFile,
+    key: &str,
+    bytes: Bytes,
+    checksum: Checksum,
+    stamp: Stamp,
+) -> Sent {
+    let options = write_options(call, file, checksum);
+    let stored = match call.bucket.put(key, bytes, &options).await {
+        Ok(stored) => stored,
+        Err(error) => return ending::failed(call, key, None, error.into()).await,
+    };
+    if let Err(failure) = confirmed(&options.checksum, stored.checksum.as_ref()) {
+        return Sent::Failed(failure);
+    }
+    call.events.progress(file.number, signed(stamp.size_bytes));
+    Sent::Uploaded {
+        stamp,
+        etag: stored.etag,
+        checksum: options.checksum.to_string(),
+        tries: stored.attempts.max(1),
+    }
+}
+
+/// Leaves a changing file alone for a moment, unless the call is stopped.
+pub(crate) async fn rest<E: Events>(call: &Call<E>, tries: u32) -> Result<(), Stopped> {
+    tokio::select! {
+        () = tokio::time::sleep(REST.ceiling(tries)) => Ok(()),
+        () = call.told(crate::plan::Stop::Drain) => Err(Stopped),
+    }
+}
+
+/// How the object of `file` is written.
+pub(crate) fn write_options<E: Events>(
+    call: &Call<E>,
+    file: &PlannedFile,
+    checksum: Checksum,
+) -> WriteOptions {
+    WriteOptions {
+        token: Some(token(call, file)),
+        if_none_match: call.plan.settings.on_existing == OnExisting::Fail,
+        ..WriteOptions::new(checksum)
+    }
+}
+
+/// What says that an object is this file's of this session.
+pub(crate) fn token<E: Events>(call: &Call<E>, file: &PlannedFile) -> String {
+    format!("{}/{}", call.plan.token_prefix, file.number)
+}
+
+/// Whether the store confirmed exactly the bytes that were read.
+pub(crate) fn confirmed(ours: &Checksum, theirs: Option<&Checksum>) -> Result<(), Failure> {
+    match theirs {
+        Some(theirs) if theirs == ours => Ok(()),
+        Some(theirs) => Err(Failure::new(
+            FileErrorCode::ChecksumMismatch,
+            format!("the store confirmed {theirs}, read were {ours}"),
+        )),
+        None => Err(Failure::new(
+            FileErrorCode::ChecksumMismatch,
+            format!("the store did not confirm {ours}"),
+        )),
+    }
+}
+
+pub(crate) fn changed() -> Failure {
+    Failure {
+        attempts: READ_TRIES,
+        ..Failure::new(
+            FileErrorCode::FileChanged,
+            format!("it changed each of the {READ_TRIES} times it was read"),
+        )
+    }
+}
+
+/// A size as a difference; no file comes near the limit.
+pub(crate) fn signed(size_bytes: u64) -> i64 {
+    i64::try_from(size_bytes).unwrap_or(i64::MAX)
+}

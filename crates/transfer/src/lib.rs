@@ -1,0 +1,32 @@
+//! The engine: finds files below a source root and sends them to a bucket. Files in, events out; it knows no
+//! database, no queue and no web.
+//!
+//! Promises:
+//! - nothing outside the [`SourceRoot`] is ever opened, and nothing but regular files is read;
+//! - a file is reported as uploaded only when the store confirmed the checksum of exactly the bytes that were
+//!   read, and those bytes were one version of the file;
+//! - what goes wrong with one file is an outcome of that file; only what is wrong for the whole bucket ends a
+//!   call ([`Summary::fatal`]), and a store that is away for a while fails no file;
+//! - memory is bounded by the [`Engine`]'s budget, whatever the number of files in flight.
+
+mod ancestry;
+mod call;
+mod ending;
+mod engine;
+mod failure;
+mod file;
+mod filter;
+mod multipart;
+mod parts;
+mod plan;
+mod pump;
+mod read;
+mod scan;
+mod source;
+mod walk;
+
+pub use engine::Engine;
+pub use filter::{Filter, InvalidPattern};
+pub use plan::{Events, FatalError, Lost, Outcome, PlannedFile, Stop, Summary, UploadPlan, key_for};
+pub use scan::{FoundFile, Scan, ScanError, ScanEvent, ScanOptions, ScanTotals, scan};
+pub use source::{InvalidSourcePath, SourceError, SourceRoot, check_source_path};

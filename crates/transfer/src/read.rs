@@ -1,0 +1,343 @@
+//! Reading files, on threads for blocking work: opened beneath the root, looked at before and after, hashed in
+//! the same hop. What is handed out is one version of the file or nothing.
+
+use crate::failure::Failure;
+use crate::source::{SourceRoot, base_of, is_escape, join};
+use bytes::Bytes;
+use domain::object_key::PathText;
+use domain::{ChecksumKind, FileErrorCode, Symlinks};
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, retry_on_intr};
+use std::borrow::Cow;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use storage::{Checksum, Hasher};
+
+/// Timestamps of files move in ticks. Two changes within one tick look like one, so a file that was changed
+/// this recently is not yet taken; the longest tick in use is 10 ms.
+const SETTLING: Duration = Duration::from_millis(20);
+/// How much is read at once where bytes are only hashed.
+const HASH_BUFFER_BYTES: usize = 1 << 20;
+
+/// Where the files of a call are.
+pub(crate) struct Source {
+    root: SourceRoot,
+    base: Vec<u8>,
+    /// The source is a file: it is what every path means.
+    is_single_file: bool,
+    follow: bool,
+}
+
+impl Source {
+    /// Looks at the source once. One that is gone is found out file by file.
+    pub(crate) fn new(root: SourceRoot, source_path: &str, symlinks: Symlinks) -> Self {
+        let base = base_of(source_path).to_vec();
+        let is_single_file = root.metadata(&base).is_ok_and(|found| found.is_file());
+        Self {
+            root,
+            base,
+            is_single_file,
+            follow: is_single_file || symlinks == Symlinks::FollowInside,
+        }
+    }
+
+    /// Opens the file at `path`.
+    pub(crate) fn open(&self, path: &PathText) -> Result<Opened, Unread> {
+        let path = if self.is_single_file {
+            Cow::Borrowed(&self.base)
+        } else {
+            Cow::Owned(join(&self.base, &path.to_bytes()))
+        };
+        let failed = |error: io::Error| {
+            let detail = if is_escape(&error) {
+                "it leads out of the source root".to_owned()
+            } else {
+                format!("opening it: {error}")
+            };
+            Unread::Failed(Failure::new(io_code(&error, self.follow), detail))
+        };
+        let file = self.root.open_file(&path, self.follow).map_err(failed)?;
+        let found = file.metadata().map_err(failed)?;
+        if !found.is_file() {
+            let detail = "it is no regular file any more";
+            return Err(Unread::Failed(Failure::new(FileErrorCode::SpecialFile, detail)));
+        }
+        let stamp = Stamp::of(&found);
+        if stamp.is_settling() {
+            return Err(Unread::Changed);
+        }
+        Ok(Opened { file, stamp })
+    }
+}
+
+/// Why there are no bytes.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// The file is changing; it may have come to rest a moment later.
+    Changed,
+    /// It cannot be read.
+    Failed(Failure),
+}
+
+/// What tells one version of an open file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) size_bytes: u64,
+    pub(crate) modified_at_ns: i64,
+    changed_at_ns: i64,
+}
+
+impl Stamp {
+    fn of(found: &Metadata) -> Self {
+        let unix_ns = |seconds: i64, nanoseconds: i64| {
+            seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+        };
+        Self {
+            size_bytes: found.len(),
+            modified_at_ns: unix_ns(found.mtime(), found.mtime_nsec()),
+            changed_at_ns: unix_ns(found.ctime(), found.ctime_nsec()),
+        }
+    }
+
+    fn is_settling(&self) -> bool {
+        let changed_at =
+            UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.changed_at_ns).unwrap_or_default());
+        SystemTime::now()
+            .duration_since(changed_at)
+            .is_ok_and(|age| age < SETTLING)
+    }
+}
+
+/// A regular file, opened, as it was at that moment.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    file: File,
+    pub(crate) stamp: Stamp,
+}
+
+impl Opened {
+    /// The `size_bytes` bytes from `offset`, and their checksum.
+    pub(crate) fn read(
+        &self,
+        offset: u64,
+        size_bytes: u64,
+        kind: ChecksumKind,
+    ) -> Result<(Bytes, Checksum), Unread> {
+        let size = usize::try_from(size_bytes).map_err(|_| {
+            Unread::Failed(Failure::new(
+                FileErrorCode::ReadError,
+                "it does not fit into memory",
+            ))
+        })?;
+        let mut bytes = Vec::with_capacity(size);
+        while bytes.len() < size {
+            let position = offset + bytes.len() as u64;
+            let read = retry_on_intr(|| rustix::io::pread(&self.file, spare_capacity(&mut bytes), position));
+            if read.map_err(|error| self.failed(error))? == 0 {
+                return Err(Unread::Changed);
+            }
+        }
+        // An allocator may have given more room than asked for, and the file may have grown into it.
+        bytes.truncate(size);
+        let checksum = Hasher::of(kind, &bytes);
+        self.check_unchanged()?;
+        Ok((Bytes::from(bytes), checksum))
+    }
+
+    /// The checksums and sizes of the parts that the file falls into, without keeping it in memory.
+    pub(crate) fn hash_parts(
+        &self,
+        part_size_bytes: u64,
+        kind: ChecksumKind,
+    ) -> Result<Vec<(Checksum, u64)>, Unread> {
+        let mut parts = Vec::new();
+        let mut buffer = vec![0; HASH_BUFFER_BYTES];
+        let mut offset = 0;
+        loop {
+            let end = self.stamp.size_bytes.min(offset + part_size_bytes);
+            let (begin, mut hasher) = (offset, Hasher::new(kind));
+            while offset < end {
+                let wanted =
+                    usize::try_from(end - offset).map_or(HASH_BUFFER_BYTES, |n| n.min(HASH_BUFFER_BYTES));
+                let room = buffer.get_mut(..wanted).unwrap_or_default();
+                let read = retry_on_intr(|| rustix::io::pread(&self.file, &mut *room, offset))
+                    .map_err(|error| self.failed(error))?;
+                if read == 0 {
+                    return Err(Unread::Changed);
+                }
+                hasher.update(room.get(..read).unwrap_or_default());
+                offset += read as u64;
+            }
+            parts.push((hasher.finish(), end - begin));
+            if end == self.stamp.size_bytes {
+                break;
+            }
+        }
+        self.check_unchanged()?;
+        Ok(parts)
+    }
+
+    fn check_unchanged(&self) -> Result<(), Unread> {
+        match self.file.metadata() {
+            Ok(found) if Stamp::of(&found) == self.stamp => Ok(()),
+            Ok(_) => Err(Unread::Changed),
+            Err(error) => Err(Unread::Failed(Failure::new(
+                io_code(&error, true),
+                format!("looking at it: {error}"),
+            ))),
+        }
+    }
+
+    fn failed(&self, error: Errno) -> Unread {
+        let error = io::Error::from(error);
+        Unread::Failed(Failure::new(
+            io_code(&error, true),
+            format!("reading it: {error}"),
+        ))
+    }
+}
+
+/// A whole small file.
+pub(crate) enum Whole {
+    Read {
+        bytes: Bytes,
+        checksum: Checksum,
+        stamp: Stamp,
+    },
+    /// It is larger than allowed: this many bytes.
+    Larger(u64),
+}
+
+/// Opens and reads a file of at most `limit_bytes`: the one blocking hop of a small file.
+pub(crate) fn read_whole(
+    source: &Source,
+    path: &PathText,
+    limit_bytes: u64,
+    kind: ChecksumKind,
+) -> Result<Whole, Unread> {
+    let opened = source.open(path)?;
+    let stamp = opened.stamp;
+    if stamp.size_bytes > limit_bytes {
+        return Ok(Whole::Larger(stamp.size_bytes));
+    }
+    let (bytes, checksum) = opened.read(0, stamp.size_bytes, kind)?;
+    Ok(Whole::Read {
+        bytes,
+        checksum,
+        stamp,
+    })
+}
+
+/// What people are told about an error of the file system; `follow` tells whether links were followed.
+pub(crate) fn io_code(error: &io::Error, follow: bool) -> FileErrorCode {
+    if is_escape(error) {
+        return FileErrorCode::SymlinkRefused;
+    }
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => FileErrorCode::FileVanished,
+        Some(Errno::ACCESS | Errno::PERM) => FileErrorCode::PermissionDenied,
+        Some(Errno::LOOP) if follow => FileErrorCode::SymlinkRefused,
+        Some(Errno::LOOP) => FileErrorCode::SymlinkNotFollowed,
+        Some(Errno::NAMETOOLONG) => FileErrorCode::NameNotSupported,
+        // Opening a socket, or a device without a driver.
+        Some(Errno::NXIO | Errno::NODEV) => FileErrorCode::SpecialFile,
+        _ => FileErrorCode::ReadError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+    use tempfile::{TempDir, tempdir};
+
+    /// A file that has come to rest, opened.
+    fn opened(content: &[u8]) -> (TempDir, Opened) {
+        let folder = tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), content).unwrap();
+        let source = Source::new(SourceRoot::open(folder.path()).unwrap(), "", Symlinks::Skip);
+        loop {
+            match source.open(&PathText::from_bytes(b"file")) {
+                Ok(opened) => return (folder, opened),
+                Err(Unread::Changed) => std::thread::yield_now(),
+                Err(Unread::Failed(failure)) => panic!("{failure:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_comes_with_its_checksum() {
+        let (_folder, opened) = opened(b"0123456789");
+        let (bytes, checksum) = opened.read(3, 4, ChecksumKind::Crc32c).unwrap();
+        assert_eq!(&bytes[..], b"3456");
+        assert_eq!(checksum, Hasher::of(ChecksumKind::Crc32c, b"3456"));
+    }
+
+    #[test]
+    fn parts_are_hashed_like_they_are_read() {
+        let content: Vec<u8> = (0..3_000_000_u32)
+            .map(|n| u8::try_from(n % 251).unwrap())
+            .collect();
+        let (_folder, opened) = opened(&content);
+        let kind = ChecksumKind::Crc64nvme;
+        let expected: Vec<_> = content
+            .chunks(1_300_000)
+            .map(|part| (Hasher::of(kind, part), part.len() as u64))
+            .collect();
+        assert_eq!(opened.hash_parts(1_300_000, kind).unwrap(), expected);
+        assert_eq!(opened.hash_parts(3_000_000, kind).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn no_change_during_the_read_goes_unnoticed() {
+        type Change = fn(File);
+        let changes: [Change; 3] = [
+            |file| file.write_all_at(b"x", 10).unwrap(),
+            |file| file.set_len(5).unwrap(),
+            |file| file.write_all_at(b"9876543210", 0).unwrap(),
+        ];
+        for change in changes {
+            let (folder, opened) = opened(b"0123456789");
+            let file = File::options().write(true).open(folder.path().join("file"));
+            change(file.unwrap());
+            let read = opened.read(0, 10, ChecksumKind::Crc64nvme);
+            assert!(matches!(read, Err(Unread::Changed)), "{read:?}");
+            let hashed = opened.hash_parts(4, ChecksumKind::Crc64nvme);
+            assert!(matches!(hashed, Err(Unread::Changed)), "{hashed:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_changed_just_now_is_not_taken() {
+        let stamp = |age: Duration| Stamp {
+            size_bytes: 0,
+            modified_at_ns: 0,
+            changed_at_ns: (SystemTime::now() - age)
+                .duration_since(UNIX_EPOCH)
+                .unwrap()
+                .as_nanos() as i64,
+        };
+        assert!(stamp(Duration::ZERO).is_settling());
+        assert!(!stamp(SETTLING * 2).is_settling());
+        // A clock that is ahead says nothing.
+        let ahead = Stamp {
+            changed_at_ns: i64::MAX,
+            ..stamp(Duration::ZERO)
+        };
+        assert!(!ahead.is_settling());
+    }
+
+    #[test]
+    fn errors_of_the_file_system_have_their_codes() {
+        let code = |errno: Errno, follow| io_code(&io::Error::from(errno), follow);
+        assert_eq!(code(Errno::NOENT, false), FileErrorCode::FileVanished);
+        assert_eq!(code(Errno::ACCESS, false), FileErrorCode::PermissionDenied);
+        assert_eq!(code(Errno::IO, false), FileErrorCode::ReadError);
+        assert_eq!(code(Errno::LOOP, false), FileErrorCode::SymlinkNotFollowed);
+        assert_eq!(code(Errno::LOOP, true), FileErrorCode::SymlinkRefused);
+        let escape = io::Error::new(io::ErrorKind::PermissionDenied, "a path led outside");
+        assert_eq!(io_code(&escape, true), FileErrorCode::SymlinkRefused);
+    }
+}

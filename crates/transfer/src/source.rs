@@ -1,0 +1,208 @@
+//! The source root: everything below it is opened beneath it, whatever links, `..` or swaps lie in the way.
+//! The kernel resolves (`openat2` with `RESOLVE_BENEATH`), or cap-std component by component where it cannot.
+
+use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, Metadata, OpenOptions, OpenOptionsExt};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// An opened source root. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SourceRoot {
+    dir: Arc<Dir>,
+}
+
+/// Why a source root cannot be opened. Its text may be shown to those who do not run the server: it does not say
+/// where the root is.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the source root: {source}")]
+pub struct SourceError {
+    /// The root, as configured; for the log alone.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Why a path that a person gave is no path below a source root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSourcePath {
+    /// It begins with `/`.
+    #[error("must be relative to the source root")]
+    Absolute,
+    /// It has a component `.` or `..`.
+    #[error("has a component \".\" or \"..\"")]
+    DotComponent,
+    /// It has two slashes in a row.
+    #[error("has an empty component (\"//\")")]
+    EmptyComponent,
+    /// It has a NUL character.
+    #[error("has a NUL character")]
+    Nul,
+}
+
+/// Checks a path below a source root that a person gave. Empty means the root itself; one slash at the end is
+/// accepted.
+///
+/// # Errors
+/// When it is absolute, or has a component that is empty, `.` or `..`, or a NUL.
+pub fn check_source_path(path: &str) -> Result<(), InvalidSourcePath> {
+    if path.contains('\0') {
+        return Err(InvalidSourcePath::Nul);
+    }
+    if path.starts_with('/') {
+        return Err(InvalidSourcePath::Absolute);
+    }
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.is_empty() {
+        return Ok(());
+    }
+    for component in path.split('/') {
+        match component {
+            "" => return Err(InvalidSourcePath::EmptyComponent),
+            "." | ".." => return Err(InvalidSourcePath::DotComponent),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl SourceRoot {
+    /// Opens the directory `path` as a root. It is the one path that is resolved without a fence: the
+    /// configuration names it.
+    ///
+    /// # Errors
+    /// When it is missing, no directory, or not accessible.
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        let dir = Dir::open_ambient_dir(path, ambient_authority()).map_err(|source| SourceError {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self { dir: Arc::new(dir) })
+    }
+
+    /// Opens a file to read it. Never blocks on a FIFO; the caller must look at what it got.
+    pub(crate) fn open_file(&self, path: &[u8], follow: bool) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).nonblock(true).follow(if follow {
+            FollowSymlinks::Yes
+        } else {
+            FollowSymlinks::No
+        });
+        self.dir
+            .open_with(beneath(path), &options)
+            .map(cap_std::fs::File::into_std)
+    }
+
+    /// Opens a directory to list it, following links that stay inside the root.
+    pub(crate) fn open_folder(&self, path: &[u8]) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        let directory_only = rustix::fs::OFlags::DIRECTORY.bits().cast_signed();
+        options.read(true).nonblock(true).custom_flags(directory_only);
+        self.dir
+            .open_with(beneath(path), &options)
+            .map(cap_std::fs::File::into_std)
+    }
+
+    /// What is at `path`, following links that stay inside the root; nothing is opened.
+    pub(crate) fn metadata(&self, path: &[u8]) -> io::Result<Metadata> {
+        self.dir.metadata(beneath(path))
+    }
+}
+
+/// The root itself has no name beneath itself but `.`.
+fn beneath(path: &[u8]) -> &Path {
+    if path.is_empty() {
+        Path::new(".")
+    } else {
+        Path::new(OsStr::from_bytes(path))
+    }
+}
+
+/// `base` and `path` with a slash between, either of which may be empty.
+pub(crate) fn join(base: &[u8], path: &[u8]) -> Vec<u8> {
+    let mut joined = Vec::with_capacity(base.len() + 1 + path.len());
+    joined.extend_from_slice(base);
+    if !base.is_empty() && !path.is_empty() {
+        joined.push(b'/');
+    }
+    joined.extend_from_slice(path);
+    joined
+}
+
+/// A person's source path as bytes, without a slash at its end.
+pub(crate) fn base_of(source_path: &str) -> &[u8] {
+    source_path.strip_suffix('/').unwrap_or(source_path).as_bytes()
+}
+
+/// Whether cap-std refused because the path leads out of the root; the system's own refusals have a number.
+pub(crate) fn is_escape(error: &io::Error) -> bool {
+    error.raw_os_error().is_none() && error.kind() == io::ErrorKind::PermissionDenied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_paths_stay_below() {
+        for good in ["", "a", "a/b", "a/b/", "..a/b..", "a b/ü", "...", "/"] {
+            let expected = if good == "/" {
+                Err(InvalidSourcePath::Absolute)
+            } else {
+                Ok(())
+            };
+            assert_eq!(check_source_path(good), expected, "{good:?}");
+        }
+        for (bad, expected) in [
+            ("/etc", InvalidSourcePath::Absolute),
+            ("..", InvalidSourcePath::DotComponent),
+            ("a/../..", InvalidSourcePath::DotComponent),
+            ("./a", InvalidSourcePath::DotComponent),
+            ("a//b", InvalidSourcePath::EmptyComponent),
+            ("a\0", InvalidSourcePath::Nul),
+        ] {
+            assert_eq!(check_source_path(bad), Err(expected), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn joining_adds_a_slash_only_between() {
+        assert_eq!(join(b"", b"a"), b"a");
+        assert_eq!(join(b"a", b""), b"a");
+        assert_eq!(join(b"a", b"b/c"), b"a/b/c");
+    }
+
+    #[test]
+    fn a_root_that_cannot_be_opened_is_named_only_to_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = SourceRoot::open(&folder.path().join("missing")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot open the source root: No such file or directory (os error 2)"
+        );
+        assert!(format!("{error:?}").contains("missing"));
+    }
+
+    #[test]
+    fn what_lies_outside_cannot_be_opened() {
+        let outer = tempfile::tempdir().unwrap();
+        std::fs::write(outer.path().join("secret"), "x").unwrap();
+        let inner = outer.path().join("root");
+        std::fs::create_dir(&inner).unwrap();
+        std::os::unix::fs::symlink("../secret", inner.join("relative")).unwrap();
+        std::os::unix::fs::symlink(outer.path().join("secret"), inner.join("absolute")).unwrap();
+        std::os::unix::fs::symlink("..", inner.join("up")).unwrap();
+        let root = SourceRoot::open(&inner).unwrap();
+        for path in ["relative", "absolute", "up/secret", "../secret"] {
+            let error = root.open_file(path.as_bytes(), true).unwrap_err();
+            assert!(is_escape(&error), "{path}: {error:?}");
+            assert!(is_escape(&root.metadata(path.as_bytes()).unwrap_err()), "{path}");
+        }
+        assert!(is_escape(&root.open_folder(b"up").unwrap_err()));
+    }
+}

@@ -1,0 +1,326 @@
+//! The walk itself: depth first over a stack of its own, each directory opened by its name relative to the one
+//! above it and never through a link, but where links are followed: those are resolved beneath the root.
+
+use crate::ancestry::Visited;
+use crate::filter::Filter;
+use crate::read::io_code;
+use crate::scan::{FoundFile, ScanError, ScanOptions, Sink};
+use crate::source::{SourceRoot, base_of, is_escape, join};
+use cap_std::fs::MetadataExt;
+use domain::object_key::PathText;
+use domain::{FileErrorCode, Symlinks};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use tokio_util::sync::CancellationToken;
+
+/// Entries of a directory that are held and sorted at once, which bounds the memory of a huge one.
+const RUN_ENTRIES: usize = 4096;
+/// The system takes no longer path, so nothing deeper could be read; its key would be too long anyway.
+const MAX_PATH_BYTES: usize = 4096;
+
+/// Walks the source of `options` into `sink`.
+pub(crate) fn walk(
+    root: &SourceRoot,
+    options: &ScanOptions,
+    stop: &CancellationToken,
+    sink: &mut Sink,
+) -> Result<(), ScanError> {
+    let base = base_of(&options.source_path);
+    let unreadable = |error: &io::Error| ScanError::SourceUnreadable {
+        path: options.source_path.clone(),
+        detail: if is_escape(error) {
+            "it leads out of the source root".to_owned()
+        } else {
+            error.to_string()
+        },
+    };
+    let source = root.metadata(base).map_err(|error| unreadable(&error))?;
+    if source.is_file() {
+        let name = base.rsplit(|byte| *byte == b'/').next().unwrap_or(base);
+        let path = PathText::from_bytes(name);
+        if options.filter.takes_file(&path.text, false) {
+            sink.file(FoundFile {
+                path,
+                size_bytes: source.size(),
+                modified_at_ns: unix_ns(source.mtime(), source.mtime_nsec()),
+            })?;
+        }
+        return Ok(());
+    }
+    let fd = OwnedFd::from(root.open_folder(base).map_err(|error| unreadable(&error))?);
+    let chain = Visited::next(&fd, None, options.symlinks).map_err(|error| unreadable(&error))?;
+    let source = Rc::new(Opened {
+        fd,
+        path: Vec::new(),
+        // A filter without include patterns includes every folder; the source is no match of a pattern.
+        included: options.filter.includes_folder(""),
+        chain,
+    });
+    // Nothing of a source that cannot even be listed is worth a row: the whole scan fails.
+    let listing = Dir::read_from(&source.fd).map_err(|error| unreadable(&error.into()))?;
+    let mut walk = Walk {
+        root,
+        base,
+        filter: &options.filter,
+        symlinks: options.symlinks,
+        stop,
+        sink,
+        stack: Vec::new(),
+    };
+    walk.list(&source, listing)?;
+    drop(source);
+    while let Some(folder) = walk.stack.pop() {
+        walk.enter(folder)?;
+    }
+    Ok(())
+}
+
+/// A directory that was met and not yet opened.
+struct Folder {
+    parent: Rc<Opened>,
+    /// Below the source, without a slash at its end.
+    path: Vec<u8>,
+    through_link: bool,
+    included: bool,
+}
+
+/// An opened directory; closed when the last directory below it was opened.
+struct Opened {
+    fd: OwnedFd,
+    path: Vec<u8>,
+    included: bool,
+    chain: Option<Rc<Visited>>,
+}
+
+struct Walk<'a> {
+    root: &'a SourceRoot,
+    base: &'a [u8],
+    filter: &'a Filter,
+    symlinks: Symlinks,
+    stop: &'a CancellationToken,
+    sink: &'a mut Sink,
+    stack: Vec<Folder>,
+}
+
+impl Walk<'_> {
+    fn enter(&mut self, folder: Folder) -> Result<(), ScanError> {
+        match self.open(&folder) {
+            Ok((opened, listing)) => {
+                // The directory above need not stay open while this one is listed.
+                drop(folder);
+                self.list(&Rc::new(opened), listing)
+            }
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                let detail = "it leads back to a folder above it, or is a link now";
+                self.sink.skipped(
+                    folder_text(&folder.path),
+                    0,
+                    FileErrorCode::SymlinkRefused,
+                    detail,
+                )
+            }
+            Err(error) => self.unlistable(&folder.path, &error),
+        }
+    }
+
+    fn open(&self, folder: &Folder) -> io::Result<(Opened, Dir)> {
+        let fd = if folder.through_link {
+            OwnedFd::from(self.root.open_folder(&join(self.base, &folder.path))?)
+        } else {
+            let name = folder
+                .path
+                .rsplit(|byte| *byte == b'/')
+                .next()
+                .unwrap_or_default();
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(&folder.parent.fd, name, flags, Mode::empty())?
+        };
+        let chain = Visited::next(&fd, folder.parent.chain.as_ref(), self.symlinks)?;
+        let listing = Dir::read_from(&fd)?;
+        let opened = Opened {
+            fd,
+            path: folder.path.clone(),
+            included: folder.included,
+            chain,
+        };
+        Ok((opened, listing))
+    }
+
+    /// Reports what a directory holds, and puts the directories in it on the stack.
+    fn list(&mut self, folder: &Rc<Opened>, mut listing: Dir) -> Result<(), ScanError> {
+        self.sink.totals.directories += 1;
+        let below = self.stack.len();
+        let mut run: Vec<(CString, FileType)> = Vec::new();
+        loop {
+            let entry = listing.read();
+            let ended = !matches!(entry, Some(Ok(_)));
+            match entry {
+                Some(Ok(entry)) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+                Some(Ok(entry)) => run.push((entry.file_name().to_owned(), entry.file_type())),
+                Some(Err(error)) => self.unlistable(&folder.path, &error.into())?,
+                None => {}
+            }
+            if ended || run.len() >= RUN_ENTRIES {
+                run.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+                for (name, file_type) in run.drain(..) {
+                    if self.stop.is_cancelled() {
+                        return Err(ScanError::Stopped);
+                    }
+                    self.entry(folder, &name, file_type)?;
+                }
+            }
+            if ended {
+                break;
+            }
+        }
+        // The stack is taken from its end: the first name goes there.
+        if let Some(found) = self.stack.get_mut(below..) {
+            found.reverse();
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, folder: &Rc<Opened>, name: &CStr, file_type: FileType) -> Result<(), ScanError> {
+        let path = join(&folder.path, name.to_bytes());
+        match file_type {
+            FileType::Directory => self.folder(folder, path, false),
+            FileType::Symlink => self.link(folder, path),
+            // Some file systems do not tell the type in the listing.
+            FileType::RegularFile | FileType::Unknown => {
+                let text = PathText::from_bytes(&path);
+                // Decided before stat, where the listing told the type.
+                if file_type == FileType::RegularFile && !self.takes(folder, &text) {
+                    return Ok(());
+                }
+                match rustix::fs::statat(&folder.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => self.stated(folder, path, text, &stat),
+                    Err(error) => {
+                        let error = io::Error::from(error);
+                        self.sink
+                            .failed(text, io_code(&error, false), format!("looking at it: {error}"))
+                    }
+                }
+            }
+            other => {
+                let text = PathText::from_bytes(&path);
+                if self.takes(folder, &text) {
+                    self.special(text, other)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// An entry whose type is known by stat alone.
+    fn stated(
+        &mut self,
+        folder: &Rc<Opened>,
+        path: Vec<u8>,
+        text: PathText,
+        stat: &rustix::fs::Stat,
+    ) -> Result<(), ScanError> {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => self.folder(folder, path, false),
+            FileType::Symlink => self.link(folder, path),
+            _ if !self.takes(folder, &text) => Ok(()),
+            FileType::RegularFile => self.sink.file(FoundFile {
+                path: text,
+                size_bytes: u64::try_from(stat.st_size).unwrap_or_default(),
+                #[allow(clippy::useless_conversion, reason = "the width differs between platforms")]
+                modified_at_ns: unix_ns(
+                    stat.st_mtime.into(),
+                    i64::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+                ),
+            }),
+            other => self.special(text, other),
+        }
+    }
+
+    fn folder(&mut self, parent: &Rc<Opened>, path: Vec<u8>, through_link: bool) -> Result<(), ScanError> {
+        let mut included = parent.included;
+        if !self.filter.takes_everything() {
+            let text = PathText::from_bytes(&path).text;
+            if self.filter.prunes(&text) {
+                return Ok(());
+            }
+            included = included || self.filter.includes_folder(&text);
+        }
+        if self.base.len() + path.len() >= MAX_PATH_BYTES {
+            let detail =
+                format!("its path is longer than {MAX_PATH_BYTES} bytes; nothing in it is looked at");
+            return self
+                .sink
+                .failed(folder_text(&path), FileErrorCode::NameNotSupported, detail);
+        }
+        self.stack.push(Folder {
+            parent: Rc::clone(parent),
+            path,
+            through_link,
+            included,
+        });
+        Ok(())
+    }
+
+    fn link(&mut self, folder: &Rc<Opened>, path: Vec<u8>) -> Result<(), ScanError> {
+        let text = PathText::from_bytes(&path);
+        if self.symlinks == Symlinks::Skip {
+            if self.takes(folder, &text) {
+                let detail = "it is a symbolic link";
+                self.sink
+                    .skipped(text, 0, FileErrorCode::SymlinkNotFollowed, detail)?;
+            }
+            return Ok(());
+        }
+        match self.root.metadata(&join(self.base, &path)) {
+            Ok(target) if target.is_dir() => self.folder(folder, path, true),
+            _ if !self.takes(folder, &text) => Ok(()),
+            Ok(target) if target.is_file() => self.sink.file(FoundFile {
+                path: text,
+                size_bytes: target.size(),
+                modified_at_ns: unix_ns(target.mtime(), target.mtime_nsec()),
+            }),
+            Ok(target) => self.special(text, FileType::from_raw_mode(target.mode())),
+            Err(error) => {
+                let detail = if is_escape(&error) {
+                    "the link leads out of the source root".to_owned()
+                } else {
+                    format!("following the link: {error}")
+                };
+                self.sink.skipped(text, 0, FileErrorCode::SymlinkRefused, detail)
+            }
+        }
+    }
+
+    fn special(&mut self, path: PathText, file_type: FileType) -> Result<(), ScanError> {
+        let detail = match file_type {
+            FileType::Fifo => "it is a FIFO",
+            FileType::Socket => "it is a socket",
+            FileType::CharacterDevice | FileType::BlockDevice => "it is a device",
+            _ => "it is no regular file",
+        };
+        self.sink.skipped(path, 0, FileErrorCode::SpecialFile, detail)
+    }
+
+    fn unlistable(&mut self, path: &[u8], error: &io::Error) -> Result<(), ScanError> {
+        let code = io_code(error, true);
+        self.sink
+            .failed(folder_text(path), code, format!("listing the folder: {error}"))
+    }
+
+    fn takes(&self, folder: &Opened, path: &PathText) -> bool {
+        self.filter.takes_everything() || self.filter.takes_file(&path.text, folder.included)
+    }
+}
+
+fn folder_text(path: &[u8]) -> PathText {
+    let mut path = path.to_vec();
+    path.push(b'/');
+    PathText::from_bytes(&path)
+}
+
+fn unix_ns(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
