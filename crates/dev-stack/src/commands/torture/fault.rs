@@ -1,0 +1,296 @@
+//! What is done to a stack while it works, and how it is undone.
+//!
+//! Nothing here waits long: what has to come back is put on a list with its time, so that faults overlap.
+
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use dev_stack::process::Server;
+use dev_stack::s3::Trouble;
+use dev_stack::{S3Server, Stack};
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::kind::Kind;
+
+/// A fault that was injected.
+#[derive(Clone, Debug)]
+pub(super) struct Injected {
+    pub(super) kind: Kind,
+    pub(super) at: Instant,
+    /// By Postgres' clock, where it could be asked, and the upload jobs that were hit.
+    pub(super) hit: Option<(f64, Vec<i64>)>,
+}
+
+enum Undo {
+    Continue(u32),
+    Redis,
+    Postgres,
+    S3,
+    S3Calm,
+    Gateway(usize),
+}
+
+/// Injects faults into one stack.
+pub(super) struct Injector<'a> {
+    pub(super) stack: &'a mut Stack,
+    /// Gateways beside the stack's own.
+    pub(super) gateways: Vec<Server>,
+    dice: StdRng,
+    undo: Vec<(Instant, Undo)>,
+    ending: Vec<JoinHandle<ExitStatus>>,
+    /// PUT to S3 servers that have been stopped since.
+    received_bytes: u64,
+    latency: Duration,
+}
+
+impl<'a> Injector<'a> {
+    pub(super) fn new(stack: &'a mut Stack, gateways: Vec<Server>, dice: StdRng) -> Self {
+        Self {
+            stack,
+            gateways,
+            dice,
+            undo: Vec::new(),
+            ending: Vec::new(),
+            received_bytes: 0,
+            latency: Duration::ZERO,
+        }
+    }
+
+    /// Bytes of all PUT requests so far.
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.received_bytes + self.stack.s3().map_or(0, S3Server::received_bytes)
+    }
+
+    /// A new distance to the S3 server.
+    pub(super) fn set_latency(&mut self, latency: Duration) {
+        self.latency = latency;
+        if let Some(s3) = self.stack.s3() {
+            s3.set_latency(latency);
+        }
+    }
+
+    /// Injects one fault; `None` where what it would hit is down already.
+    pub(super) async fn inject(&mut self) -> anyhow::Result<Option<Injected>> {
+        let kind = Kind::draw(&mut self.dice);
+        let victim = self.dice.random_range(0..self.stack.workers().len().max(1));
+        if !self.is_possible(kind, victim) {
+            return Ok(None);
+        }
+        let worker = matches!(
+            kind,
+            Kind::WorkerKilled | Kind::WorkerStopped | Kind::WorkerTerminated
+        )
+        .then_some(victim);
+        let hit = self.hit(worker).await;
+        let injected = Injected {
+            kind,
+            at: Instant::now(),
+            hit,
+        };
+        match kind {
+            Kind::WorkerKilled | Kind::WorkerStopped | Kind::WorkerTerminated => {
+                self.worker(kind, victim).await?;
+            }
+            Kind::WorkersKilled => {
+                for _ in 0..self.stack.workers().len() {
+                    self.stack.kill_worker(0).await?;
+                    self.stack.start_worker()?;
+                }
+            }
+            Kind::GatewayKilled => self.kill_gateway().await?,
+            Kind::RedisFlushed => flush_all(self.stack).await?,
+            Kind::RedisAway => {
+                self.stack.redis().server().kill().await?;
+                self.later(1_000..5_000, Undo::Redis);
+            }
+            Kind::PostgresFast => {
+                self.stack.postgres().stop().await;
+                self.later(0..3_000, Undo::Postgres);
+            }
+            Kind::PostgresImmediate => {
+                let server = self.stack.postgres().server();
+                server.signal(Signal::QUIT)?;
+                server.wait().await;
+                self.later(0..3_000, Undo::Postgres);
+            }
+            Kind::S3Away => {
+                self.received_bytes = self.received_bytes();
+                self.stack.stop_s3().await;
+                self.later(500..3_000, Undo::S3);
+            }
+            Kind::S3Refuses | Kind::S3AnswersLost => self.trouble_s3(kind),
+            Kind::SessionCancelled | Kind::SessionPaused => {}
+        }
+        Ok(Some(injected))
+    }
+
+    fn is_possible(&mut self, kind: Kind, victim: usize) -> bool {
+        let is_pending = |undo: fn(&Undo) -> bool| self.undo.iter().any(|(_, pending)| undo(pending));
+        match kind {
+            Kind::RedisAway | Kind::RedisFlushed => !is_pending(|undo| matches!(undo, Undo::Redis)),
+            Kind::PostgresFast | Kind::PostgresImmediate => {
+                !is_pending(|undo| matches!(undo, Undo::Postgres))
+            }
+            Kind::S3Away | Kind::S3Refuses | Kind::S3AnswersLost => {
+                !is_pending(|undo| matches!(undo, Undo::S3 | Undo::S3Calm))
+            }
+            Kind::GatewayKilled => !is_pending(|undo| matches!(undo, Undo::Gateway(_))),
+            // A stopped one hears nothing until it continues.
+            Kind::WorkerStopped | Kind::WorkerTerminated => {
+                let pid = self.stack.workers().get(victim).map(Server::pid);
+                !self
+                    .undo
+                    .iter()
+                    .any(|(_, undo)| matches!(undo, Undo::Continue(stopped) if Some(*stopped) == pid))
+            }
+            _ => true,
+        }
+    }
+
+    async fn worker(&mut self, kind: Kind, victim: usize) -> anyhow::Result<()> {
+        match kind {
+            Kind::WorkerStopped => {
+                let worker = self.stack.workers().get_mut(victim).context("no worker")?;
+                worker.signal(Signal::STOP)?;
+                let pid = worker.pid();
+                self.later(1_000..8_000, Undo::Continue(pid));
+            }
+            Kind::WorkerTerminated => {
+                let mut worker = self.stack.workers().remove(victim);
+                self.ending.push(tokio::spawn(async move { worker.stop().await }));
+                self.stack.start_worker()?;
+            }
+            _ => {
+                self.stack.kill_worker(victim).await?;
+                self.stack.start_worker()?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn kill_gateway(&mut self) -> anyhow::Result<()> {
+        let victim = self.dice.random_range(0..=self.gateways.len());
+        self.gateway(victim)?.kill().await?;
+        self.later(0..2_000, Undo::Gateway(victim));
+        Ok(())
+    }
+
+    /// The stack's own is the first.
+    fn gateway(&mut self, index: usize) -> anyhow::Result<&mut Server> {
+        match index.checked_sub(1) {
+            None => Ok(self.stack.gateway()),
+            Some(index) => self.gateways.get_mut(index).context("no such gateway"),
+        }
+    }
+
+    fn trouble_s3(&mut self, kind: Kind) {
+        let per_mille = |is_it: bool, value: u32| if is_it { value } else { 0 };
+        if let Some(s3) = self.stack.s3() {
+            s3.set_trouble(Trouble {
+                refused_per_mille: per_mille(kind == Kind::S3Refuses, 300),
+                lost_per_mille: per_mille(kind == Kind::S3AnswersLost, 150),
+            });
+        }
+        self.later(500..4_000, Undo::S3Calm);
+    }
+
+    fn later(&mut self, range_ms: std::ops::Range<u64>, undo: Undo) {
+        let after = Duration::from_millis(self.dice.random_range(range_ms));
+        self.undo.push((Instant::now() + after, undo));
+    }
+
+    /// Undoes what is due; with `all`, everything there is.
+    pub(super) async fn undo(&mut self, all: bool) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let (due, later) = std::mem::take(&mut self.undo)
+            .into_iter()
+            .partition(|(at, _)| all || *at <= now);
+        self.undo = later;
+        let due: Vec<(Instant, Undo)> = due;
+        for (_, undo) in due {
+            match undo {
+                Undo::Continue(pid) => {
+                    let worker = self.stack.workers().iter_mut().find(|worker| worker.pid() == pid);
+                    // It may have been killed meanwhile.
+                    if let Some(worker) = worker {
+                        worker.signal(Signal::CONT)?;
+                    }
+                }
+                Undo::Redis => self.stack.start_redis().await?,
+                Undo::Postgres => self.stack.postgres().start_again().await?,
+                Undo::S3 => {
+                    self.stack.start_s3().await?;
+                    self.set_latency(self.latency);
+                }
+                Undo::S3Calm => {
+                    if let Some(s3) = self.stack.s3() {
+                        s3.set_trouble(Trouble::default());
+                    }
+                }
+                // It waits by itself for what it needs.
+                Undo::Gateway(index) => {
+                    let gateway = self.gateway(index)?;
+                    *gateway = gateway.command().spawn()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the workers that were asked to end: each must have ended in order.
+    pub(super) async fn ended(&mut self) -> anyhow::Result<Vec<String>> {
+        let mut wrong = Vec::new();
+        for ending in self.ending.drain(..) {
+            let status = ending.await?;
+            if status.code() != Some(0) {
+                wrong.push(format!("a worker that was asked to end did so with {status}"));
+            }
+        }
+        Ok(wrong)
+    }
+
+    /// The upload jobs that are running: of one worker, or of all.
+    async fn hit(&mut self, worker: Option<usize>) -> Option<(f64, Vec<i64>)> {
+        let of_worker = match worker {
+            Some(index) => {
+                let pid = self.stack.workers().get(index)?.pid();
+                format!("AND worker_id LIKE '{pid}-%'")
+            }
+            None => String::new(),
+        };
+        let sql = format!(
+            "SELECT extract(epoch FROM clock_timestamp()), string_agg(id::text, ',')
+             FROM jobs WHERE state = 'running' AND kind = 'upload' {of_worker}"
+        );
+        let answer = self.stack.run_sql(&sql).await.ok()?;
+        let (at, jobs) = answer.split_once('|')?;
+        let jobs = jobs.split(',').filter_map(|id| id.parse().ok()).collect();
+        Some((at.parse().ok()?, jobs))
+    }
+}
+
+/// Empties Redis, in its own protocol.
+async fn flush_all(stack: &Stack) -> anyhow::Result<()> {
+    let env = stack.env();
+    let (_, url) = env
+        .iter()
+        .find(|(name, _)| *name == "REDIS_URL")
+        .context("no REDIS_URL")?;
+    let rest = url.strip_prefix("redis://default:").context("no login")?;
+    let (password, address) = rest.split_once('@').context("no password")?;
+    let mut stream = TcpStream::connect(address.trim_end_matches("/0")).await?;
+    let command = format!("AUTH {password}\r\nFLUSHALL\r\nQUIT\r\n");
+    stream.write_all(command.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    if answer != "+OK\r\n+OK\r\n+OK\r\n" {
+        bail!("FLUSHALL: {answer}");
+    }
+    Ok(())
+}

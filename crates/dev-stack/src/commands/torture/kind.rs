@@ -1,0 +1,73 @@
+//! The kinds of faults, their names, and how often each is drawn.
+
+use rand::Rng as _;
+use rand::rngs::StdRng;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Kind {
+    WorkerKilled,
+    WorkersKilled,
+    WorkerStopped,
+    WorkerTerminated,
+    GatewayKilled,
+    RedisFlushed,
+    RedisAway,
+    PostgresFast,
+    PostgresImmediate,
+    S3Away,
+    S3Refuses,
+    S3AnswersLost,
+    SessionCancelled,
+    SessionPaused,
+}
+
+impl Kind {
+    /// Those that the injector does, with how often: sessions are cancelled and paused by their clients.
+    const INJECTED: [(Self, u32); 12] = [
+        (Self::WorkerKilled, 32),
+        (Self::WorkersKilled, 3),
+        (Self::WorkerStopped, 12),
+        (Self::WorkerTerminated, 8),
+        (Self::GatewayKilled, 7),
+        (Self::RedisFlushed, 8),
+        (Self::RedisAway, 5),
+        (Self::PostgresFast, 4),
+        (Self::PostgresImmediate, 4),
+        (Self::S3Away, 4),
+        (Self::S3Refuses, 7),
+        (Self::S3AnswersLost, 7),
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::WorkerKilled => "worker killed (SIGKILL)",
+            Self::WorkersKilled => "all workers killed",
+            Self::WorkerStopped => "worker stopped 1-8 s (SIGSTOP)",
+            Self::WorkerTerminated => "worker deployed (SIGTERM)",
+            Self::GatewayKilled => "gateway killed",
+            Self::RedisFlushed => "Redis FLUSHALL",
+            Self::RedisAway => "Redis away 1-5 s",
+            Self::PostgresFast => "Postgres restarted (fast)",
+            Self::PostgresImmediate => "Postgres crashed (immediate)",
+            Self::S3Away => "S3 away 0.5-3 s",
+            Self::S3Refuses => "S3 503 for 30 % of requests",
+            Self::S3AnswersLost => "S3 loses 15 % of answers",
+            Self::SessionCancelled => "session cancelled",
+            Self::SessionPaused => "session paused 1-5 s",
+        }
+    }
+
+    /// One of those that the injector does.
+    pub(super) fn draw(dice: &mut StdRng) -> Self {
+        let all: u32 = Self::INJECTED.iter().map(|(_, weight)| weight).sum();
+        let mut point = dice.random_range(0..all);
+        for (kind, weight) in Self::INJECTED {
+            match point.checked_sub(weight) {
+                Some(rest) => point = rest,
+                None => return kind,
+            }
+        }
+        Self::WorkerKilled
+    }
+}

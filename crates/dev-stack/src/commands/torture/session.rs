@@ -1,0 +1,158 @@
+//! One session, from its request to its end, by a client who retries what may be retried.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::ROOT;
+use super::api::{Api, text};
+use super::company::Target;
+
+const POLL: Duration = Duration::from_millis(200);
+/// How often one session is retried.
+const MAX_RETRIES: u32 = 12;
+/// Causes that the faults explain, of files and of sessions: these are retried; any other is a wrong status.
+const EXPLAINED: &[&str] = &[
+    "storage_unreachable",
+    "storage_error",
+    "throttled",
+    "timeout",
+    "worker_crashed",
+];
+
+/// What is asked of whom, and what happens to it meanwhile.
+pub(super) struct Plan {
+    pub(super) api: Arc<Api>,
+    /// The source, below the root.
+    pub(super) name: String,
+    pub(super) dir: PathBuf,
+    pub(super) bucket: String,
+    pub(super) target: Target,
+    pub(super) settings: Value,
+    /// Since the round began.
+    pub(super) begin_after: Duration,
+    /// Since it was made.
+    pub(super) cancel_after: Option<Duration>,
+    /// Since it was made, and for how long.
+    pub(super) pause: Option<(Duration, Duration)>,
+    pub(super) limit: Duration,
+}
+
+/// How a session came to its end.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) id: String,
+    pub(super) status: String,
+    pub(super) retries: u32,
+    pub(super) cancelled_at: Option<Instant>,
+    pub(super) paused_at: Option<Instant>,
+    /// What was wrong to a client, in words.
+    pub(super) trouble: Option<String>,
+    pub(super) began: Option<Instant>,
+    pub(super) ended: Option<Instant>,
+}
+
+impl Plan {
+    /// Makes the session and stays with it to its end.
+    pub(super) async fn carry_out(&self) -> Outcome {
+        let mut outcome = Outcome::default();
+        if let Err(error) = self.follow(&mut outcome).await {
+            outcome.trouble = Some(format!("{error:#}"));
+        }
+        outcome.ended = Some(Instant::now());
+        outcome
+    }
+
+    async fn follow(&self, outcome: &mut Outcome) -> anyhow::Result<()> {
+        tokio::time::sleep(self.begin_after).await;
+        let began = Instant::now();
+        outcome.began = Some(began);
+        let request = json!({
+            "cycle_id": self.target.cycle_id,
+            "source": { "root": ROOT, "path": self.name },
+            "settings": self.settings,
+        });
+        let key = format!("torture-{}", self.name);
+        let created = self
+            .api
+            .insist(Method::POST, "/api/sessions", Some(request), Some(&key))
+            .await?;
+        outcome.id = text(&created.1, "id").with_context(|| format!("not made: {}", created.0))?;
+        loop {
+            let session = self.api.get(&format!("/api/sessions/{}", outcome.id)).await?;
+            outcome.status = text(&session, "status")?;
+            match outcome.status.as_str() {
+                "completed" | "cancelled" => return Ok(()),
+                "failed" | "completed_with_errors" => self.retry(&session, outcome).await?,
+                _ => {}
+            }
+            self.interfere(began.elapsed(), outcome).await?;
+            if began.elapsed() > self.limit {
+                bail!("does not end: {session}");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Pauses, resumes and cancels when it is time to.
+    async fn interfere(&self, age: Duration, outcome: &mut Outcome) -> anyhow::Result<()> {
+        if let Some((after, _)) = self.pause
+            && outcome.paused_at.is_none()
+            && age > after
+            && self.control(outcome, "pause").await?
+        {
+            outcome.paused_at = Some(Instant::now());
+        }
+        if let Some((_, lasting)) = self.pause
+            && outcome.status == "paused"
+            && outcome.paused_at.is_some_and(|at| at.elapsed() > lasting)
+        {
+            self.control(outcome, "resume").await?;
+        }
+        if let Some(after) = self.cancel_after
+            && outcome.cancelled_at.is_none()
+            && age > after
+            && self.control(outcome, "cancel").await?
+        {
+            outcome.cancelled_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// True when it was accepted; it may have ended meanwhile, or an earlier answer was lost.
+    async fn control(&self, outcome: &Outcome, what: &str) -> anyhow::Result<bool> {
+        let path = format!("/api/sessions/{}/{what}", outcome.id);
+        match self.api.insist(Method::POST, &path, None, None).await? {
+            (202, _) => Ok(true),
+            (409, _) => Ok(false),
+            (status, problem) => bail!("{what}: {status} {problem}"),
+        }
+    }
+
+    async fn retry(&self, session: &Value, outcome: &mut Outcome) -> anyhow::Result<()> {
+        let path = format!("/api/sessions/{}/failures", outcome.id);
+        let failures = self.api.get(&path).await?;
+        let causes: Vec<&str> = failures["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .chain(std::iter::once(session))
+            .filter_map(|failure| failure["error_code"].as_str())
+            .collect();
+        let unexplained = causes.iter().find(|cause| !EXPLAINED.contains(cause));
+        if let Some(cause) = unexplained {
+            bail!("ended as {} for {cause}: {session} {failures}", outcome.status);
+        }
+        if outcome.retries == MAX_RETRIES {
+            bail!("failed after {MAX_RETRIES} retries: {session} {failures}");
+        }
+        if self.control(outcome, "retry").await? {
+            outcome.retries += 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! `dev-stack`: the product on this machine, for people and for `make`.
+
+mod commands;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Starts private Postgres, Redis and S3 servers with the product on top of them.
+#[derive(Parser)]
+#[command(name = "dev-stack", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything until Ctrl-C; says `ready <API_URL>` when all answers
+    Dev(DevArguments),
+    /// Upload a directory before your eyes, check every object, and stay up
+    Demo(DemoArguments),
+    /// Let everything fail while deliveries run, and judge after every round what became of them
+    Torture(TortureArguments),
+    /// Run a command with a throw-away, migrated database in DATABASE_URL
+    WithDatabase {
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// The options of `dev`.
+#[derive(clap::Args)]
+struct DevArguments {
+    /// The folder for data, logs and the file `env`
+    #[arg(long, env = "DEV_DIR", default_value = ".dev")]
+    dir: PathBuf,
+    /// How many workers
+    #[arg(long, env = "WORKERS", default_value = "1", value_parser = number_or::<1>)]
+    workers: usize,
+    /// The gateway's port [default: last time's, else a free one]
+    #[arg(long, env = "PORT", default_value = "0", hide_default_value = true, value_parser = port)]
+    port: u16,
+    /// What may be uploaded: name=/path,… [default: samples, a folder with a few files]
+    #[arg(long, env = "SOURCE_ROOTS")]
+    source_roots: Option<String>,
+}
+
+/// The options of `demo`.
+#[derive(clap::Args)]
+struct DemoArguments {
+    /// The directory to upload; empty: a generated sample
+    #[arg(long, env = "SOURCE", default_value = "", hide_default_value = true, value_parser = clap::builder::OsStringValueParser::new())]
+    source: OsString,
+    /// The folder for data, logs and the bucket; what an earlier demo left there is removed
+    #[arg(long, default_value = ".demo")]
+    dir: PathBuf,
+    /// The gateway's port [default: a free one]
+    #[arg(long, env = "PORT", default_value = "0", hide_default_value = true, value_parser = port)]
+    port: u16,
+    /// How many workers
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// End after the summary: exit code 0 when every object is right, else 1
+    #[arg(long)]
+    once: bool,
+}
+
+/// The options of `torture`.
+#[derive(clap::Args)]
+struct TortureArguments {
+    /// What faults and sources are drawn from [default: any]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many rounds
+    #[arg(long, default_value_t = 4)]
+    rounds: u64,
+    /// Go on for so long instead
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// How many workers
+    #[arg(long, default_value_t = 3)]
+    workers: usize,
+    /// Inject nothing, spoil what was delivered instead, and see that the oracle tells: ends with 1
+    #[arg(long, hide = true)]
+    sabotage: bool,
+    /// Write the figures to this file, too
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// A number; a variable that is set to nothing counts as not set.
+fn number_or<const DEFAULT: usize>(text: &str) -> Result<usize, std::num::ParseIntError> {
+    if text.is_empty() {
+        Ok(DEFAULT)
+    } else {
+        text.parse()
+    }
+}
+
+/// A port; a variable that is set to nothing counts as not set.
+fn port(text: &str) -> Result<u16, std::num::ParseIntError> {
+    if text.is_empty() { Ok(0) } else { text.parse() }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("dev-stack: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::Dev(arguments) => commands::dev::run(arguments).await,
+            Command::Demo(arguments) => commands::demo::run(arguments).await,
+            Command::Torture(arguments) => commands::torture::run(arguments).await,
+            Command::WithDatabase { command } => commands::with_database::run(&command).await,
+        }
+    });
+    result.unwrap_or_else(|error| {
+        eprintln!("dev-stack: {error:#}");
+        ExitCode::FAILURE
+    })
+}
