@@ -1,0 +1,65 @@
+//! What all handlers share: connections, keys and configuration.
+
+use crate::actor::SignIns;
+use database::{Database, DatabaseError};
+use identity::{PasswordError, Passwords, SealError, SecretsKey, TokenSigner, TokenVerifier};
+use queue::{Queue, QueueError};
+use secrecy::ExposeSecret as _;
+use settings::{Gateway, SourceRoots, StorageDefaults};
+use tokio_util::sync::CancellationToken;
+
+/// Connections to Postgres that one gateway opens at most.
+const MAX_DATABASE_CONNECTIONS: usize = 16;
+
+/// What all handlers share.
+pub(crate) struct State {
+    pub database: Database,
+    pub queue: Queue,
+    pub passwords: Passwords,
+    pub signer: TokenSigner,
+    pub verifier: TokenVerifier,
+    pub secrets_key: SecretsKey,
+    pub source_roots: SourceRoots,
+    pub storage_defaults: StorageDefaults,
+    pub sign_ins: SignIns,
+    /// Whether people reach the gateway over TLS.
+    pub is_behind_tls: bool,
+    /// Cancelled when the gateway is told to stop: streams end.
+    pub stopping: CancellationToken,
+}
+
+/// Something of the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    #[error("JWT_PRIVATE_KEY_FILE: {0}")]
+    SigningKey(#[from] identity::KeyError),
+    #[error("SECRETS_KEY: {0}")]
+    SecretsKey(#[from] SealError),
+    #[error("REDIS_URL: {0}")]
+    Queue(#[from] QueueError),
+    #[error("DATABASE_URL: {0}")]
+    Database(#[from] DatabaseError),
+    #[error("passwords cannot be hashed: {0}")]
+    Passwords(#[from] PasswordError),
+}
+
+impl State {
+    /// From the configuration; `public_url` is the issuer of tokens. Connects to nothing yet.
+    pub(crate) async fn new(settings: &Gateway, public_url: &str) -> Result<Self, StateError> {
+        let signer = TokenSigner::from_pem(&settings.jwt_private_key_pem, public_url)?;
+        let queue = Queue::connect(settings.redis_url.expose_secret()).await?;
+        Ok(Self {
+            database: Database::new(settings.database_url.expose_secret(), MAX_DATABASE_CONNECTIONS)?,
+            queue,
+            passwords: Passwords::new()?,
+            verifier: signer.verifier()?,
+            signer,
+            secrets_key: SecretsKey::from_base64(&settings.secrets_key)?,
+            source_roots: settings.source_roots.clone(),
+            storage_defaults: settings.storage.clone(),
+            sign_ins: SignIns::default(),
+            is_behind_tls: public_url.starts_with("https://"),
+            stopping: CancellationToken::new(),
+        })
+    }
+}
