@@ -1,0 +1,204 @@
+//! The finish job: looks once more at what is doubtful, leaves no multipart upload open, and gives the session
+//! its final status.
+
+use crate::lease::Lease;
+use crate::worker::JobFailure;
+use database::TenantConn;
+use database::jobs::{self, DoubtfulFile, WorkOrder};
+use futures::StreamExt;
+use std::collections::HashSet;
+use std::time::Duration;
+use storage::{Bucket, StorageError, UploadId};
+
+/// Files looked at in one go, and requests in flight.
+const PAGE: i64 = 500;
+const IN_FLIGHT: usize = 16;
+/// A store that does not answer keeps no session from its end: fewer attempts than for files, and a limit for all
+/// aborts together.
+const STORE_ATTEMPTS: u32 = 3;
+const ABORT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a finish job to its end.
+///
+/// # Errors
+/// Why it did not come to its end.
+pub async fn run(lease: &Lease) -> Result<(), JobFailure> {
+    let order = lease.work_order().await?;
+    if !order.session.settings.dry_run && order.session.files.total > 0 {
+        // Without a bucket nothing was written, so that nothing can be doubtful or open.
+        if let Ok(bucket) = lease.worker.targets.bucket(&order) {
+            let bucket = bucket.with_max_attempts(STORE_ATTEMPTS);
+            lease.keep(look_again(lease, &order, &bucket)).await?;
+            let clean = async {
+                abort_recorded(lease, &order, &bucket).await?;
+                abort_listed(lease, &order, &bucket).await
+            };
+            let cleaned = lease
+                .keep(async { Ok(tokio::time::timeout(ABORT_PATIENCE, clean).await) })
+                .await?;
+            cleaned.unwrap_or_else(|_elapsed| {
+                tracing::warn!(session_id = %lease.claim.session_id, "the store does not answer: multipart uploads may stay open");
+                Ok(())
+            })?;
+        }
+    }
+    let status = lease
+        .transact(|claim, term| {
+            async move |conn: &mut TenantConn| jobs::finish_session(conn, &claim, term).await
+        })
+        .await?;
+    tracing::info!(session_id = %lease.claim.session_id, run = lease.claim.run, status = %status, "session ended");
+    if let Err(error) = lease.worker.queue.publish_progress(lease.claim.session_id).await {
+        tracing::debug!("no progress hint: {error}");
+    }
+    Ok(())
+}
+
+/// Compares the objects of files whose job was claimed more than once with what was recorded: an earlier holder,
+/// stopped for a while and then woken, may have written after the later one.
+async fn look_again(lease: &Lease, order: &WorkOrder, bucket: &Bucket) -> Result<(), JobFailure> {
+    let mut after = 0;
+    loop {
+        let page = lease
+            .transact(|claim, _| {
+                async move |conn: &mut TenantConn| Ok(jobs::doubtful_files(conn, &claim, after, PAGE).await?)
+            })
+            .await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.number;
+        let findings: Vec<Result<Option<(i64, String)>, StorageError>> = futures::stream::iter(page)
+            .map(|file| async move { contradiction(&file, &order.session.key_prefix, bucket).await })
+            .buffer_unordered(IN_FLIGHT)
+            .collect()
+            .await;
+        // A store that does not answer proves nothing, and will not for the next files either.
+        let error = findings
+            .iter()
+            .find_map(|finding| finding.as_ref().err().map(ToString::to_string));
+        let wrong: Vec<(i64, String)> = findings.into_iter().filter_map(Result::ok).flatten().collect();
+        lease
+            .transact(|claim, term| {
+                let wrong = wrong.clone();
+                async move |conn: &mut TenantConn| jobs::contradict(conn, &claim, term, &wrong).await
+            })
+            .await?;
+        if let Some(error) = error {
+            tracing::warn!(session_id = %lease.claim.session_id, "objects of jobs that were claimed twice are not looked at again: {error}");
+            return Ok(());
+        }
+    }
+}
+
+/// What is wrong with a file's object, if anything.
+async fn contradiction(
+    file: &DoubtfulFile,
+    key_prefix: &str,
+    bucket: &Bucket,
+) -> Result<Option<(i64, String)>, StorageError> {
+    let object = bucket.head(&format!("{key_prefix}{}", file.path)).await?;
+    let detail = match object {
+        None => "the object is not in the bucket any more",
+        Some(object) => {
+            let same_size = i64::try_from(object.size_bytes) == Ok(file.size_bytes);
+            let same_etag = file.etag.is_none() || object.etag == file.etag;
+            if same_size && same_etag {
+                return Ok(None);
+            }
+            "the object in the bucket is another one than was recorded; retry sends it again"
+        }
+    };
+    Ok(Some((file.number, detail.to_owned())))
+}
+
+/// Aborts the multipart uploads that rows refer to: when the last job has ended, nobody goes on with them.
+async fn abort_recorded(lease: &Lease, order: &WorkOrder, bucket: &Bucket) -> Result<(), JobFailure> {
+    let mut after = 0;
+    loop {
+        let page = lease
+            .transact(|claim, _| {
+                async move |conn: &mut TenantConn| {
+                    Ok(jobs::open_uploads(conn, claim.session_id, after, PAGE).await?)
+                }
+            })
+            .await?;
+        let Some((last, ..)) = page.last() else {
+            return Ok(());
+        };
+        after = *last;
+        let aborted: Vec<i64> = futures::stream::iter(page)
+            .map(|(number, path, upload_id)| async move {
+                let key = format!("{}{path}", order.session.key_prefix);
+                abort(bucket, &key, &UploadId::new(upload_id))
+                    .await
+                    .then_some(number)
+            })
+            .buffer_unordered(IN_FLIGHT)
+            .filter_map(|number| async move { number })
+            .collect()
+            .await;
+        lease
+            .transact(|claim, term| {
+                let aborted = aborted.clone();
+                async move |conn: &mut TenantConn| jobs::uploads_aborted(conn, &claim, term, &aborted).await
+            })
+            .await?;
+    }
+}
+
+async fn abort(bucket: &Bucket, key: &str, upload: &UploadId) -> bool {
+    match bucket.abort_multipart(key, upload).await {
+        Ok(()) => {
+            tracing::info!(key, "aborted a multipart upload that was left open");
+            true
+        }
+        Err(error) => {
+            tracing::warn!(key, "cannot abort a multipart upload: {error}");
+            false
+        }
+    }
+}
+
+/// Aborts the open multipart uploads on this session's keys that no row refers to: of a worker that vanished
+/// between opening one and recording it.
+async fn abort_listed(lease: &Lease, order: &WorkOrder, bucket: &Bucket) -> Result<(), JobFailure> {
+    let prefix = &order.session.key_prefix;
+    let open = match bucket.list_multipart_uploads(prefix).await {
+        Ok(open) => open,
+        Err(error) => return not_allowed(&error),
+    };
+    let paths: Vec<String> = open
+        .iter()
+        .filter_map(|upload| upload.key.strip_prefix(prefix.as_str()))
+        .map(str::to_owned)
+        .collect();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let ours: HashSet<String> = lease
+        .transact(|claim, _| {
+            let paths = paths.clone();
+            async move |conn: &mut TenantConn| {
+                Ok(jobs::paths_of_session(conn, claim.session_id, &paths)
+                    .await?
+                    .into_iter()
+                    .collect())
+            }
+        })
+        .await?;
+    for upload in open {
+        if upload
+            .key
+            .strip_prefix(prefix.as_str())
+            .is_some_and(|path| ours.contains(path))
+        {
+            abort(bucket, &upload.key, &upload.upload_id).await;
+        }
+    }
+    Ok(())
+}
+
+/// A store that will not list open uploads does not keep a session from its end; it is said in the log.
+fn not_allowed(error: &StorageError) -> Result<(), JobFailure> {
+    tracing::warn!("cannot look for multipart uploads that were left open: {error}");
+    Ok(())
+}

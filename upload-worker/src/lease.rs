@@ -1,0 +1,205 @@
+//! A claimed job in this worker's hands: every write of it goes through the fence, and its end, good or bad, is
+//! written exactly once.
+
+use crate::worker::{JobFailure, Worker, service_delay};
+use database::jobs::{self, Claim, JobError, WorkOrder};
+use database::{ScopeFn, TenantConn};
+use domain::backoff::Backoff;
+use domain::{JobKind, JobState, QueuedJob, SessionErrorCode, StopFlag};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a job that meets a passing error is begun again before its session fails.
+const MAX_JOB_ERRORS: i32 = 3;
+/// The wait before a job with a passing error is begun again.
+const JOB_BACKOFF: Backoff = Backoff {
+    base: Duration::from_secs(2),
+    cap: Duration::from_secs(60),
+};
+
+/// A claimed job and the worker that has it.
+pub struct Lease {
+    /// What the fence checks.
+    pub claim: Claim,
+    /// Who has it.
+    pub worker: Arc<Worker>,
+}
+
+impl Lease {
+    /// The job of `claim`, claimed just now.
+    pub fn new(worker: Arc<Worker>, claim: Claim) -> Self {
+        Self { claim, worker }
+    }
+
+    /// How long a renewal holds.
+    pub fn term(&self) -> Duration {
+        self.worker.lease
+    }
+
+    /// After what time without a write the lease is renewed: well before a third of it is over.
+    pub fn renew_after(&self) -> Duration {
+        self.term() / 4
+    }
+
+    /// Runs `work`, made anew for each attempt, in a transaction of the job's company, and repeats it for as long
+    /// as the database cannot be reached. What is written must therefore stand being written twice.
+    ///
+    /// # Errors
+    /// What is no outage: [`JobError::Fenced`], or a fault.
+    pub async fn transact<T, F, W>(&self, work: F) -> Result<T, JobError>
+    where
+        F: Fn(Claim, Duration) -> W + Send + Sync,
+        W: for<'c> AsyncFnOnce(&'c mut TenantConn) -> Result<T, JobError>
+            + for<'c> ScopeFn<&'c mut TenantConn, Result<T, JobError>, Fut: Send>
+            + Send,
+        T: Send,
+    {
+        let mut failures = 0;
+        loop {
+            let work = work(self.claim.clone(), self.term());
+            match self.worker.database.tenant(self.claim.company_id, work).await {
+                Err(JobError::Database(error)) if error.is_unavailable() => {
+                    failures += 1;
+                    if failures == 1 {
+                        tracing::warn!(job_id = %self.claim.job_id, "waiting for the database: {error}");
+                    }
+                    tokio::time::sleep(service_delay(failures)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Renews the lease and tells what the session wants.
+    ///
+    /// # Errors
+    /// [`JobError::Fenced`], or a fault.
+    pub async fn renew(&self) -> Result<StopFlag, JobError> {
+        self.transact(|claim, term| async move |conn: &mut TenantConn| jobs::renew(conn, &claim, term).await)
+            .await
+    }
+
+    /// Runs `work` while the lease is renewed beside it, and drops it when the lease is lost. For work that writes
+    /// nothing for a while; it must not end the job itself.
+    ///
+    /// # Errors
+    /// What `work` gives, or [`JobError::Fenced`].
+    pub async fn keep<T>(&self, work: impl Future<Output = Result<T, JobFailure>>) -> Result<T, JobFailure> {
+        let keeper = async {
+            loop {
+                tokio::time::sleep(self.renew_after()).await;
+                if let Err(error) = self.renew().await {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            outcome = work => outcome,
+            error = keeper => Err(error.into()),
+            () = self.worker.giving_up.cancelled() => Err(JobFailure::Stopped),
+        }
+    }
+
+    /// The session, project and company of the job.
+    ///
+    /// # Errors
+    /// A fault, such as a session that was deleted.
+    pub async fn work_order(&self) -> Result<WorkOrder, JobError> {
+        self.transact(|claim, _| async move |conn: &mut TenantConn| Ok(jobs::work_order(conn, &claim).await?))
+            .await
+    }
+
+    /// Ends the job. `scan_completed`: the whole source was walked.
+    ///
+    /// # Errors
+    /// [`JobError::Fenced`], or a fault.
+    pub async fn end(&self, state: JobState, scan_completed: bool) -> Result<(), JobError> {
+        let finish = self
+            .transact(|claim, term| {
+                async move |conn: &mut TenantConn| {
+                    jobs::renew(conn, &claim, term).await?;
+                    if scan_completed {
+                        jobs::scan_completed(conn, &claim).await?;
+                    }
+                    jobs::end(conn, &claim, state).await
+                }
+            })
+            .await?;
+        self.push(finish).await;
+        Ok(())
+    }
+
+    /// Settles a job that did not come to its end.
+    ///
+    /// # Errors
+    /// [`JobError::Fenced`], or a fault.
+    pub async fn give_up(&self, failure: JobFailure) -> Result<(), JobError> {
+        match failure {
+            JobFailure::Fenced => Err(JobError::Fenced),
+            JobFailure::Stopped => match self.renew().await? {
+                StopFlag::Cancel | StopFlag::Fail => self.end(JobState::Cancelled, false).await,
+                StopFlag::Run | StopFlag::Pause => self.release(Duration::ZERO, None).await,
+            },
+            JobFailure::NoPlace(delay) => self.release(delay, None).await,
+            JobFailure::Session {
+                code,
+                detail,
+                may_pass,
+            } => {
+                let delay = self.retry_delay().filter(|_| may_pass);
+                match delay {
+                    Some(delay) => self.release(delay, Some(detail)).await,
+                    None => self.fail_session(code, detail).await,
+                }
+            }
+            JobFailure::Database(error) => {
+                tracing::error!(job_id = %self.claim.job_id, session_id = %self.claim.session_id, "{error}");
+                match self.retry_delay() {
+                    Some(delay) => self.release(delay, Some(error.to_string())).await,
+                    None => {
+                        let detail =
+                            "the database refused what the worker wrote; its log tells more".to_owned();
+                        self.fail_session(SessionErrorCode::Internal, detail).await
+                    }
+                }
+            }
+        }
+    }
+
+    async fn release(&self, delay: Duration, error: Option<String>) -> Result<(), JobError> {
+        self.transact(|claim, _| {
+            let error = error.clone();
+            async move |conn: &mut TenantConn| jobs::release(conn, &claim, delay, error.as_deref()).await
+        })
+        .await
+    }
+
+    /// A finish job is never given up: nothing else can end its session.
+    fn retry_delay(&self) -> Option<Duration> {
+        let failures = u32::try_from(self.claim.errors + 1).unwrap_or(u32::MAX);
+        let again = self.claim.errors < MAX_JOB_ERRORS || self.claim.kind == JobKind::Finish;
+        again.then(|| JOB_BACKOFF.delay(failures, &mut rand::rng()))
+    }
+
+    async fn fail_session(&self, code: SessionErrorCode, detail: String) -> Result<(), JobError> {
+        tracing::warn!(session_id = %self.claim.session_id, code = %code, "the session cannot go on: {detail}");
+        let finish = self
+            .transact(|claim, _| {
+                let detail = detail.clone();
+                async move |conn: &mut TenantConn| jobs::fail_session(conn, &claim, code, &detail).await
+            })
+            .await?;
+        self.push(finish).await;
+        if let Err(error) = self.worker.queue.publish_stop(self.claim.session_id).await {
+            tracing::debug!("no stop hint: {error}");
+        }
+        Ok(())
+    }
+
+    async fn push(&self, finish: Option<QueuedJob>) {
+        if let Some(job) = finish {
+            self.worker.push(&[job]).await;
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! The worker: what its jobs share, and the loop that takes them.
+//!
+//! Ids come from Redis and are claimed in Postgres. A job that cannot go on because Postgres is away waits for
+//! it; one whose lease was lost to another worker ends at once, in silence.
+
+use crate::lease::Lease;
+use crate::live::LiveBoard;
+use crate::target::Targets;
+use crate::{finish_job, scan_job, sweeper, upload_job};
+use anyhow::Context;
+use database::jobs::{self, Claim, Claiming, JobError};
+use database::{Database, SystemConn};
+use domain::backoff::Backoff;
+use domain::{CompanyId, JobId, JobKind, QueuedJob, SessionErrorCode};
+use queue::Queue;
+use secrecy::ExposeSecret;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::RwLock;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use transfer::Engine;
+use uuid::Uuid;
+
+/// The most upload jobs at once, whatever their size.
+const MAX_UPLOADS: usize = 16;
+/// The most scans at once: they have places of their own, so that one worker can walk and upload.
+const MAX_SCANS: usize = 8;
+/// When a scan that found no place here is offered again.
+const SCAN_DELAY: Duration = Duration::from_secs(1);
+/// Connections to Postgres: jobs use one for a moment at each flush.
+const MAX_CONNECTIONS: usize = 8;
+/// How long a job that is to run alone waits for the others to end, and when it is offered again if they do not.
+const ALONE_PATIENCE: Duration = Duration::from_secs(60);
+const ALONE_DELAY: Duration = Duration::from_secs(5);
+/// The wait before Postgres or Redis is asked again.
+const SERVICE_BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    cap: Duration::from_secs(2),
+};
+
+/// How long to wait before Postgres or Redis is asked again.
+pub fn service_delay(failures: u32) -> Duration {
+    SERVICE_BACKOFF.delay(failures, &mut rand::rng())
+}
+
+/// What all jobs of this process share.
+pub struct Worker {
+    /// Names this process in `jobs.worker_id`.
+    pub id: String,
+    /// Postgres.
+    pub database: Database,
+    /// Redis.
+    pub queue: Queue,
+    /// The engine with its limits.
+    pub engine: Engine,
+    /// Opens source roots and buckets.
+    pub targets: Targets,
+    /// What people watch.
+    pub live: Arc<LiveBoard>,
+    /// How long a claim holds without renewal.
+    pub lease: Duration,
+    /// Ends when the worker is told to stop: no new job, no new file.
+    pub stopping: CancellationToken,
+    /// Ends when the grace after that is over: jobs are given back as they are.
+    pub giving_up: CancellationToken,
+    concurrency: usize,
+    locations: Vec<String>,
+    /// Files that wait for a slot here already, over all jobs.
+    backlog: AtomicUsize,
+    uploads: AtomicUsize,
+    scans: AtomicUsize,
+    /// Held by every job for reading, and for writing by one that runs alone.
+    company: RwLock<()>,
+}
+
+/// Why a job did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum JobFailure {
+    /// Another worker has it.
+    #[error("the job is no longer this worker's")]
+    Fenced,
+    /// The worker stops, or the session does: given back, or closed.
+    #[error("stopped")]
+    Stopped,
+    /// This worker has no place for it now: given back, to be offered again after this time.
+    #[error("no place")]
+    NoPlace(Duration),
+    /// The session cannot go on.
+    #[error("the session cannot go on: {code}: {detail}")]
+    Session {
+        /// The cause.
+        code: SessionErrorCode,
+        /// In words.
+        detail: String,
+        /// Whether the same may succeed later.
+        may_pass: bool,
+    },
+    /// A fault of ours.
+    #[error(transparent)]
+    Database(database::DatabaseError),
+}
+
+impl From<JobError> for JobFailure {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Fenced => Self::Fenced,
+            JobError::Database(error) => Self::Database(error),
+        }
+    }
+}
+
+impl Worker {
+    /// A worker that has connected to nothing yet.
+    ///
+    /// # Errors
+    /// When a URL or the sealing key is unusable.
+    pub async fn new(settings: settings::Worker) -> anyhow::Result<Self> {
+        let concurrency = settings.concurrency as usize;
+        Ok(Self {
+            id: format!("{}-{}", std::process::id(), Uuid::new_v4().simple()),
+            database: Database::new(settings.database_url.expose_secret(), MAX_CONNECTIONS)
+                .context("DATABASE_URL")?,
+            queue: Queue::connect(settings.redis_url.expose_secret())
+                .await
+                .context("REDIS_URL")?,
+            engine: Engine::new(concurrency, settings.memory_bytes),
+            locations: settings.source_roots.names(),
+            targets: Targets::new(&settings)?,
+            live: Arc::default(),
+            lease: settings.lease,
+            stopping: CancellationToken::new(),
+            giving_up: CancellationToken::new(),
+            concurrency,
+            backlog: AtomicUsize::new(0),
+            uploads: AtomicUsize::new(0),
+            scans: AtomicUsize::new(0),
+            company: RwLock::new(()),
+        })
+    }
+
+    /// Takes and runs jobs until `stopping`, then waits for those that run.
+    pub async fn run(self: Arc<Self>) {
+        let worker = self;
+        tracing::info!(worker_id = worker.id, locations = ?worker.locations, concurrency = worker.concurrency, "taking jobs");
+        let services = CancellationToken::new();
+        let reporter = tokio::spawn(crate::live::report(worker.clone(), services.clone()));
+        let sweeper = tokio::spawn(sweeper::run(worker.clone(), services.clone()));
+        let mut jobs = JoinSet::new();
+        worker.take_jobs(&mut jobs).await;
+        while jobs.join_next().await.is_some() {}
+        services.cancel();
+        let _ = tokio::join!(reporter, sweeper);
+        tracing::info!("stopped");
+    }
+
+    async fn take_jobs(self: &Arc<Self>, jobs: &mut JoinSet<()>) {
+        let mut failures = 0;
+        while !self.stopping.is_cancelled() {
+            while jobs.try_join_next().is_some() {}
+            // With no room for uploads, sessions are still brought to their end (`finish` jobs are at no root).
+            let has_room = self.has_room();
+            let locations = if has_room { self.locations.as_slice() } else { &[] };
+            match self.take_one(locations, jobs).await {
+                Ok(true) => failures = 0,
+                Ok(false) if has_room => {
+                    failures = 0;
+                    self.until_work(jobs).await;
+                }
+                Ok(false) => self.until_room(jobs).await,
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 || failures % 30 == 0 {
+                        tracing::warn!("cannot take jobs for now: {error:#}");
+                    }
+                    self.pause(service_delay(failures)).await;
+                }
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.uploads.load(Ordering::Relaxed) < MAX_UPLOADS
+            && self.backlog.load(Ordering::Relaxed) < 2 * self.concurrency
+    }
+
+    /// Takes one id and claims it. `false`: there is none.
+    async fn take_one(
+        self: &Arc<Self>,
+        locations: &[String],
+        jobs: &mut JoinSet<()>,
+    ) -> anyhow::Result<bool> {
+        let Some(job_id) = self.queue.take(locations).await? else {
+            return Ok(false);
+        };
+        let (worker_id, lease) = (self.id.clone(), self.lease);
+        // An id whose claim fails here is off its list; the sweeper brings it back.
+        let claimed = self
+            .database
+            .system(async move |conn: &mut SystemConn| jobs::claim(conn, job_id, &worker_id, lease).await)
+            .await;
+        match claimed {
+            Ok(Claiming::Claimed(claim)) => {
+                tracing::debug!(job_id = %claim.job_id, session_id = %claim.session_id, kind = %claim.kind, epoch = claim.epoch, "claimed");
+                let place = Place::new(self.clone(), &claim);
+                let worker = self.clone();
+                jobs.spawn(async move { worker.run_job(claim, place).await });
+            }
+            Ok(Claiming::Full(job)) => self.queue.put_back_parked(&job).await?,
+            Ok(Claiming::Gone) => {}
+            Err(error) => {
+                if error.is_unavailable() {
+                    let worker = self.clone();
+                    jobs.spawn(async move { worker.disown(job_id).await });
+                }
+                return Err(error.into());
+            }
+        }
+        Ok(true)
+    }
+
+    /// The answer to a claim was lost; it may have been committed. Gives the job back in that case.
+    async fn disown(&self, job_id: JobId) {
+        let mut failures = 0;
+        while !self.stopping.is_cancelled() {
+            let worker_id = self.id.clone();
+            let disown = async move |conn: &mut SystemConn| jobs::disown(conn, job_id, &worker_id).await;
+            match self.database.system(disown).await {
+                Ok(true) => return tracing::info!(%job_id, "gave back a job whose claim got no answer"),
+                Err(error) if error.is_unavailable() => {
+                    failures += 1;
+                    self.pause(service_delay(failures)).await;
+                }
+                Ok(false) | Err(_) => return,
+            }
+        }
+    }
+
+    async fn until_room(&self, jobs: &mut JoinSet<()>) {
+        tokio::select! {
+            _ = jobs.join_next() => {}
+            () = self.pause(Duration::from_millis(20)) => {}
+        }
+    }
+
+    async fn until_work(&self, jobs: &mut JoinSet<()>) {
+        tokio::select! {
+            woken = self.queue.wait(&self.locations, Duration::from_secs(5)) => {
+                if woken.is_err() {
+                    self.pause(Duration::from_millis(500)).await;
+                }
+            }
+            () = self.stopping.cancelled() => {}
+            Some(_) = jobs.join_next() => {}
+        }
+    }
+
+    async fn pause(&self, delay: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.stopping.cancelled() => {}
+        }
+    }
+
+    async fn run_job(self: Arc<Self>, claim: Claim, place: Place) {
+        let lease = Arc::new(Lease::new(self.clone(), claim));
+        let outcome = self.work_in_company(&lease, place).await;
+        let claim = &lease.claim;
+        let settled = match outcome {
+            Ok(()) => Ok(()),
+            Err(failure) => lease.give_up(failure).await,
+        };
+        if let Err(error) = settled {
+            tracing::warn!(job_id = %claim.job_id, session_id = %claim.session_id, kind = %claim.kind, "{error}");
+        }
+        if claim.is_limited {
+            self.make_room(claim.company_id).await;
+        }
+    }
+
+    /// One of a company's jobs has ended: another may be taken. What cannot be told now, the sweeper tells.
+    async fn make_room(&self, company_id: CompanyId) {
+        let lines: Vec<(String, CompanyId)> = self
+            .locations
+            .iter()
+            .map(|location| (location.clone(), company_id))
+            .collect();
+        if let Err(error) = self.queue.ensure_ring(&lines).await {
+            tracing::debug!("the company is not put on its rings: {error}");
+        }
+    }
+
+    /// Runs a job beside the others, or alone where that is to show what makes its workers vanish.
+    async fn work_in_company(&self, lease: &Arc<Lease>, place: Place) -> Result<(), JobFailure> {
+        if lease.claim.is_isolated() {
+            let alone = async { Ok(tokio::time::timeout(ALONE_PATIENCE, self.company.write()).await) };
+            let Ok(_alone) = lease.keep(alone).await? else {
+                return Err(JobFailure::NoPlace(ALONE_DELAY));
+            };
+            tracing::info!(job_id = %lease.claim.job_id, crashes = lease.claim.crashes, "its workers vanished: it runs alone");
+            self.work(lease, place).await
+        } else {
+            let _company = lease.keep(async { Ok(self.company.read().await) }).await?;
+            self.work(lease, place).await
+        }
+    }
+
+    async fn work(&self, lease: &Arc<Lease>, place: Place) -> Result<(), JobFailure> {
+        match lease.claim.kind {
+            JobKind::Scan if self.scans.load(Ordering::Relaxed) > MAX_SCANS => {
+                Err(JobFailure::NoPlace(SCAN_DELAY))
+            }
+            JobKind::Scan => scan_job::run(lease).await,
+            JobKind::Upload => upload_job::run(lease, place).await,
+            JobKind::Finish => finish_job::run(lease).await,
+        }
+    }
+
+    /// Pushes jobs that were committed. It may fail: the sweeper pushes them then.
+    pub async fn push(&self, jobs: &[QueuedJob]) {
+        if let Err(error) = self.queue.push(jobs).await {
+            tracing::warn!(
+                jobs = jobs.len(),
+                "cannot push to Redis, the sweeper will: {error}"
+            );
+        }
+    }
+}
+
+/// A job's place in this worker: it counts from the claim on, so that the loop does not take a pile of jobs while
+/// the first is still loading. An upload job's share of the backlog are the files it has still to begin, up to
+/// what its session's concurrency lets it begin soon.
+pub struct Place {
+    worker: Arc<Worker>,
+    kind: JobKind,
+    files: usize,
+    cap: usize,
+}
+
+impl Place {
+    fn new(worker: Arc<Worker>, claim: &Claim) -> Self {
+        let files = claim.numbers.map_or(0, |(first, last)| {
+            usize::try_from(last - first + 1).unwrap_or(usize::MAX)
+        });
+        let place = Self {
+            worker,
+            kind: claim.kind,
+            files,
+            cap: usize::MAX,
+        };
+        place.worker.backlog.fetch_add(place.share(), Ordering::Relaxed);
+        if let Some(counter) = place.counter() {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        place
+    }
+
+    fn counter(&self) -> Option<&AtomicUsize> {
+        match self.kind {
+            JobKind::Scan => Some(&self.worker.scans),
+            JobKind::Upload => Some(&self.worker.uploads),
+            JobKind::Finish => None,
+        }
+    }
+
+    fn share(&self) -> usize {
+        self.files.min(self.cap).min(1 << 20)
+    }
+
+    /// Corrects the number of files left; `concurrency` is the session's.
+    pub fn set(&mut self, files: usize, concurrency: Option<u16>) {
+        let before = self.share();
+        self.files = files;
+        self.cap = concurrency.map_or(usize::MAX, |concurrency| 2 * usize::from(concurrency));
+        self.worker.backlog.fetch_add(self.share(), Ordering::Relaxed);
+        self.worker.backlog.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    /// One file has been begun.
+    pub fn begun(&mut self) {
+        let before = self.share();
+        self.files = self.files.saturating_sub(1);
+        self.worker
+            .backlog
+            .fetch_sub(before - self.share(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.worker.backlog.fetch_sub(self.share(), Ordering::Relaxed);
+        if let Some(counter) = self.counter() {
+            counter.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

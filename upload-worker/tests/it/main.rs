@@ -1,0 +1,23 @@
+//! The main job from end to end: a gateway, workers, Postgres, Redis and S3 servers as processes and sockets, real
+//! directories, and boto3 as the witness of what arrived.
+//!
+//! Every test has a bucket, a project, a cycle and a source of its own. Those that only need the main job share
+//! one stack; those that stop or kill parts of it have their own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod cancelling;
+mod changing;
+mod command_line;
+mod crashes;
+mod delivery;
+mod events;
+mod fixture;
+mod outages;
+mod pausing;
+mod poison;
+mod settings;
+mod sharing;
+mod source_paths;
+mod targets;
+mod torture;

@@ -1,0 +1,166 @@
+//! Targets that are wrong, closed or away.
+
+use crate::fixture::{MIB, Place, eventually, pseudo_random, shared};
+use dev_stack::{S3Options, S3Server};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+impl Place {
+    async fn change_project(&self, change: Value) {
+        let path = format!("/api/projects/{}", self.project_id);
+        let (status, body) = self.api.call(Method::PATCH, &path, Some(change)).await;
+        assert!(status.is_success(), "{status} {body}");
+    }
+
+    async fn retried(&self, session: &Value, status: &str) -> Value {
+        let id = session["id"].as_str().unwrap();
+        self.api
+            .post(&format!("/api/sessions/{id}/retry"), json!({}))
+            .await;
+        self.api.ended_as(id, status).await
+    }
+
+    /// Stops the store, with what was asked of it; tells how to start it again.
+    async fn close_store(&mut self) -> S3Options {
+        let options = self.s3.options();
+        let aside = S3Options {
+            port: 0,
+            dir: options.dir.with_extension("aside"),
+            ..options.clone()
+        };
+        let open = std::mem::replace(&mut self.s3, S3Server::start(aside).await.unwrap());
+        open.stop().await;
+        options
+    }
+
+    fn wants_credentials(&self, secret: &str) -> Value {
+        json!({ "credentials": { "access_key_id": self.s3.access_key_id(), "secret_access_key": secret } })
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_missing_fails_the_session_until_it_is_there() {
+    let mut place = shared().await.place("no-bucket").await;
+    place.source.write_many(1_500);
+    place.change_project(json!({ "bucket": "another-bucket" })).await;
+    let start = Instant::now();
+    let session = place.upload(json!({}), "failed").await;
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "it took {:?}",
+        start.elapsed()
+    );
+    assert_eq!(session["error_code"], "no_such_bucket", "{session:#}");
+    assert!(
+        session["error_detail"]
+            .as_str()
+            .unwrap()
+            .contains("another-bucket"),
+        "{session:#}"
+    );
+    assert!(
+        place.s3.requests() < 300,
+        "{} requests to no bucket",
+        place.s3.requests()
+    );
+    place.assert_consistent(&session).await;
+
+    place.s3.create_bucket("another-bucket").unwrap();
+    place.bucket = "another-bucket".into();
+    let session = place.retried(&session, "completed").await;
+    assert_eq!(
+        (&session["error_code"], &session["run"]),
+        (&Value::Null, &json!(2))
+    );
+    place.assert_delivered(&session).await;
+}
+
+#[tokio::test]
+async fn refused_credentials_fail_the_session_and_are_nowhere_to_be_read() {
+    let world = shared().await;
+    let mut place = world.place("refused").await;
+    place.source.write_many(100);
+    let wrong = "wrong-secret-9f2c7e1b5a";
+    place.change_project(place.wants_credentials(wrong)).await;
+    let session = place.upload(json!({}), "failed").await;
+    assert_eq!(session["error_code"], "access_denied", "{session:#}");
+    assert_eq!(session["files"]["uploaded"], 0);
+    place.assert_consistent(&session).await;
+
+    let right = place.s3.secret_access_key().to_owned();
+    place.change_project(place.wants_credentials(&right)).await;
+    let session = place.retried(&session, "completed").await;
+    place.assert_delivered(&session).await;
+
+    let project = place
+        .api
+        .get(&format!("/api/projects/{}", place.project_id))
+        .await;
+    let said = [world.logs(), session.to_string(), project.to_string()].concat();
+    assert!(
+        said.contains(&place.cycle_id) || said.len() > 1_000,
+        "there is something to be searched"
+    );
+    let mut secrets = vec![wrong.to_owned(), right, world.stack.admin_password().to_owned()];
+    for (name, value) in world.stack.env() {
+        if name == "S3_SECRET_ACCESS_KEY" {
+            secrets.push(value);
+        } else if name.ends_with("_URL")
+            && let Some((login, _)) = value.split_once('@')
+        {
+            secrets.push(login.rsplit(':').next().unwrap().to_owned());
+        }
+    }
+    assert!(secrets.len() >= 6, "{} secrets", secrets.len());
+    for secret in secrets {
+        assert!(
+            !said.contains(&secret),
+            "a secret was told: it begins with {secret:.4}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_fails_the_session_until_it_is_back() {
+    let mut place = shared().await.place("away").await;
+    place.source.write_many(50);
+    let store = place.close_store().await;
+    let session = place.upload(json!({ "max_attempts": 2 }), "failed").await;
+    assert_eq!(session["error_code"], "storage_unreachable", "{session:#}");
+    assert!(
+        session["error_detail"]
+            .as_str()
+            .is_some_and(|detail| !detail.is_empty())
+    );
+    assert_eq!(session["files"]["failed"], 0, "it is no fault of the files");
+    place.assert_consistent(&session).await;
+
+    place.s3 = S3Server::start(store).await.unwrap();
+    let session = place.retried(&session, "completed").await;
+    place.assert_delivered(&session).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_for_a_moment_costs_time_only() {
+    let world = shared().await;
+    let mut place = world.place("moment").await;
+    place.source.write_many(1_500);
+    place.source.write("parts", pseudo_random(40 * MIB, 6));
+    place.s3.set_latency(Duration::from_millis(100));
+    let id = place
+        .start(json!({ "max_attempts": 2, "part_size_bytes": 5 * MIB }))
+        .await;
+    place.api.in_the_middle(&id, 100).await;
+    let store = place.close_store().await;
+    let errors = format!("SELECT coalesce(sum(errors), 0) FROM jobs WHERE session_id = '{id}'");
+    eventually(
+        "a job that will be tried again",
+        Duration::from_secs(30),
+        async || (world.count(&errors).await > 0).then_some(()),
+    )
+    .await;
+    place.s3 = S3Server::start(store).await.unwrap();
+    let session = place.api.ended_as(&id, "completed").await;
+    place.assert_delivered(&session).await;
+}
