@@ -1,0 +1,64 @@
+# `make help` lists what there is. The target folder is CARGO_TARGET_DIR, or target/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+PROGRAMS := -p api-gateway -p upload-worker -p cli -p dev-stack
+DIESEL := $(TARGET)/tools/bin/diesel
+GENERATED := openapi.yaml crates/database/src/schema.rs
+
+DEV_DIR ?= .dev
+WORKERS ?= 1
+export DEV_DIR WORKERS SOURCE
+
+.PHONY: help demo dev torture test check generate bootstrap bootstrap-check format
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: bootstrap ## upload a directory and check every object: SOURCE=/some/dir, ONCE=1 to end after the summary, PORT=
+	cargo build --locked --release $(PROGRAMS)
+	@exec $(TARGET)/release/dev-stack demo $(if $(filter-out 0,$(ONCE)),--once)
+
+dev: bootstrap ## the stack in the foreground: WORKERS=n, DEV_DIR=.dev, PORT=, SOURCE_ROOTS=, RELEASE=1
+	@cargo build $(if $(RELEASE),--release) $(PROGRAMS)
+	@exec $(TARGET)/$(if $(RELEASE),release,debug)/dev-stack dev
+
+torture: bootstrap ## everything fails while deliveries run, and an oracle judges: SEED=, ROUNDS=, MINUTES=, JSON=, RELEASE=1
+	cargo build --locked $(if $(RELEASE),--release) $(PROGRAMS)
+	@exec $(TARGET)/$(if $(RELEASE),release,debug)/dev-stack torture $(if $(SEED),--seed $(SEED)) \
+	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
+
+test: bootstrap-check ## unit, integration and end-to-end tests
+	cargo build --locked --workspace --bins
+	.ci/tests
+
+check: bootstrap-check ## what CI runs, in the same order
+	.ci/step format cargo fmt --all --check
+	.ci/step lints cargo clippy --locked --workspace --all-targets -- -D warnings
+	.ci/step walls .ci/walls
+	.ci/step licences .ci/licences
+	.ci/step generated .ci/unchanged-by-generate $(GENERATED)
+	.ci/step tests $(MAKE) --no-print-directory test
+
+generate: bootstrap-check $(DIESEL) ## write openapi.yaml and the database's schema.rs again
+	cargo build --locked -p api-gateway -p dev-stack
+	$(TARGET)/debug/api-gateway openapi > $(TARGET)/openapi.yaml
+	$(TARGET)/debug/dev-stack with-database -- $(DIESEL) print-schema > $(TARGET)/schema.rs
+	cp $(TARGET)/openapi.yaml openapi.yaml
+	cp $(TARGET)/schema.rs crates/database/src/schema.rs
+
+$(DIESEL):
+	cargo install diesel_cli --version 2.3.14 --locked --debug --no-default-features --features postgres \
+	  --root $(TARGET)/tools --target-dir $(TARGET)/tools/build
+
+format: ## format the code
+	cargo fmt --all
+
+bootstrap: ## check the tools; install what Debian has, when that is allowed
+	@.ci/bootstrap run
+
+bootstrap-check:
+	@.ci/bootstrap run check
