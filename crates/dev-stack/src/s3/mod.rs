@@ -14,6 +14,7 @@ mod objects;
 mod page;
 mod receive;
 mod records;
+mod request_body;
 mod uploads;
 mod weather;
 
@@ -22,7 +23,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -33,6 +33,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use backend::Backend;
+use request_body::RequestBody;
 pub use weather::Trouble;
 use weather::{Fate, Weather};
 
@@ -287,25 +288,24 @@ async fn answer(
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
-    if fate == Fate::Refused {
+    let counter = (request.method() == http::Method::PUT).then(|| weather.clone());
+    let (head, incoming) = request.into_parts();
+    let body = RequestBody::new(incoming, counter);
+    let mut answered = if fate == Fate::Refused {
         let mut refusal = http::Response::new(s3s::Body::from(SLOW_DOWN.to_owned()));
         *refusal.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
-        return Ok(refusal);
-    }
-    let counter = (request.method() == http::Method::PUT).then(|| weather.clone());
-    let request = request.map(|body| match counter {
-        Some(counter) => s3s::Body::http_body(body.map_frame(move |frame| {
-            counter.count_received(frame.data_ref().map_or(0, bytes::Bytes::len));
-            frame
-        })),
-        None => s3s::Body::from(body),
-    });
-    let answered = service
-        .call(request)
-        .await
-        .map_err(|error| std::io::Error::other(format!("{error:?}")))?;
+        refusal
+    } else {
+        let request = http::Request::from_parts(head, s3s::Body::http_body(body.clone()));
+        let called = service.call(request).await;
+        called.map_err(|error| std::io::Error::other(format!("{error:?}")))?
+    };
     if fate == Fate::AnswerLost {
         return Err(std::io::Error::other("the answer is lost"));
+    }
+    if !body.drain().await {
+        let close = http::HeaderValue::from_static("close");
+        answered.headers_mut().insert(http::header::CONNECTION, close);
     }
     Ok(answered)
 }

@@ -55,6 +55,7 @@ cases! {
     multipart
     multipart_checksums
     open_uploads
+    refused_bodies
     refused_credentials
     copies_and_deletes
 }

@@ -248,6 +248,14 @@ def open_uploads():
     refused("NoSuchUpload", s3.abort_multipart_upload, Bucket="bucket", Key="a/1", UploadId="nonsense")
 
 
+def refused_bodies():
+    """A body that was refused unread must not cost the next request its connection."""
+    gone = dict(Bucket="bucket", Key="gone", UploadId="nonsense", PartNumber=1)
+    for size in [1, 1000, 200_000] * 30:
+        refused("NoSuchUpload", s3.upload_part, Body=b"x" * size, **gone)
+        put("next", b"x" * size)
+
+
 def refused_credentials():
     assert refused("InvalidAccessKeyId", client(access_key="other").list_buckets) == 403
     wrong = client(secret_key="other")
