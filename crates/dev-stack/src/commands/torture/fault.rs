@@ -3,20 +3,25 @@
 //! Nothing here waits long: what has to come back is put on a list with its time, so that faults overlap.
 
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use dev_stack::process::Server;
 use dev_stack::s3::Trouble;
 use dev_stack::{S3Server, Stack};
-use rand::Rng as _;
 use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::kind::Kind;
+use super::editor::Editor;
+use super::kind::{Edit, Kind};
+
+/// How many files of one source are changed at a time.
+const EDITS: usize = 5;
 
 /// A fault that was injected.
 #[derive(Clone, Debug)]
@@ -47,6 +52,8 @@ pub(super) struct Injector<'a> {
     /// PUT to S3 servers that have been stopped since.
     received_bytes: u64,
     latency: Duration,
+    /// What is being uploaded.
+    sources: Vec<Arc<Editor>>,
 }
 
 impl<'a> Injector<'a> {
@@ -59,7 +66,22 @@ impl<'a> Injector<'a> {
             ending: Vec::new(),
             received_bytes: 0,
             latency: Duration::ZERO,
+            sources: Vec::new(),
         }
+    }
+
+    /// The sources that somebody works on from now on.
+    pub(super) fn set_sources(&mut self, sources: Vec<Arc<Editor>>) {
+        self.sources = sources;
+    }
+
+    async fn edit_source(&mut self, edit: Edit) -> anyhow::Result<()> {
+        let index = self.dice.random_range(0..self.sources.len());
+        let source = self.sources.get(index).context("no source")?.clone();
+        let mut dice = StdRng::seed_from_u64(self.dice.random());
+        let work = move || (0..EDITS).try_for_each(|_| source.edit(edit, &mut dice));
+        tokio::task::spawn_blocking(work).await??;
+        Ok(())
     }
 
     /// Bytes of all PUT requests so far.
@@ -87,7 +109,10 @@ impl<'a> Injector<'a> {
             Kind::WorkerKilled | Kind::WorkerStopped | Kind::WorkerTerminated
         )
         .then_some(victim);
-        let hit = self.hit(worker).await;
+        let hit = match kind {
+            Kind::SourceEdited(_) => None,
+            _ => self.hit(worker).await,
+        };
         let injected = Injected {
             kind,
             at: Instant::now(),
@@ -125,6 +150,7 @@ impl<'a> Injector<'a> {
                 self.later(500..3_000, Undo::S3);
             }
             Kind::S3Refuses | Kind::S3AnswersLost => self.trouble_s3(kind),
+            Kind::SourceEdited(edit) => self.edit_source(edit).await?,
             Kind::SessionCancelled | Kind::SessionPaused => {}
         }
         Ok(Some(injected))
@@ -149,6 +175,7 @@ impl<'a> Injector<'a> {
                     .iter()
                     .any(|(_, undo)| matches!(undo, Undo::Continue(stopped) if Some(*stopped) == pid))
             }
+            Kind::SourceEdited(_) => !self.sources.is_empty(),
             _ => true,
         }
     }

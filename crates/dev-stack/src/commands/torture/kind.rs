@@ -3,6 +3,18 @@
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
+/// What somebody does to files of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Edit {
+    /// In place, with as many bytes, and the modification time put back.
+    Rewritten,
+    /// Another file is renamed over it.
+    Replaced,
+    Grown,
+    Shrunk,
+    Removed,
+}
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Kind {
@@ -18,15 +30,16 @@ pub(super) enum Kind {
     S3Away,
     S3Refuses,
     S3AnswersLost,
+    SourceEdited(Edit),
     SessionCancelled,
     SessionPaused,
 }
 
 impl Kind {
     /// Those that the injector does, with how often: sessions are cancelled and paused by their clients.
-    const INJECTED: [(Self, u32); 12] = [
-        (Self::WorkerKilled, 32),
-        (Self::WorkersKilled, 3),
+    const INJECTED: [(Self, u32); 17] = [
+        (Self::WorkerKilled, 60),
+        (Self::WorkersKilled, 5),
         (Self::WorkerStopped, 12),
         (Self::WorkerTerminated, 8),
         (Self::GatewayKilled, 7),
@@ -37,6 +50,11 @@ impl Kind {
         (Self::S3Away, 4),
         (Self::S3Refuses, 7),
         (Self::S3AnswersLost, 7),
+        (Self::SourceEdited(Edit::Rewritten), 6),
+        (Self::SourceEdited(Edit::Replaced), 4),
+        (Self::SourceEdited(Edit::Grown), 4),
+        (Self::SourceEdited(Edit::Shrunk), 4),
+        (Self::SourceEdited(Edit::Removed), 3),
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -53,6 +71,11 @@ impl Kind {
             Self::S3Away => "S3 away 0.5-3 s",
             Self::S3Refuses => "S3 503 for 30 % of requests",
             Self::S3AnswersLost => "S3 loses 15 % of answers",
+            Self::SourceEdited(Edit::Rewritten) => "5 files rewritten, mtime as before",
+            Self::SourceEdited(Edit::Replaced) => "5 files replaced by rename",
+            Self::SourceEdited(Edit::Grown) => "5 files grown",
+            Self::SourceEdited(Edit::Shrunk) => "5 files shrunk",
+            Self::SourceEdited(Edit::Removed) => "5 files removed",
             Self::SessionCancelled => "session cancelled",
             Self::SessionPaused => "session paused 1-5 s",
         }

@@ -6,6 +6,7 @@
 
 mod api;
 mod company;
+mod editor;
 mod fault;
 mod kind;
 mod oracle;

@@ -115,6 +115,9 @@ class Round:
         self.files += sum(len(rows) for rows in files.values())
         self.objects += len(objects)
         self.object_bytes += sum(item["Size"] for item in objects.values())
+        # Somebody may have worked on the source: any version that a file ever had is right, and a removed file may
+        # have been seen or not.
+        self.versions, self.removed = session["edits"]["versions"], set(session["edits"]["removed"])
         self.judge_rows(row["status"], source, files)
         self.judge_objects(row["status"], source, files, objects)
         self.judge_counters(row)
@@ -141,13 +144,17 @@ class Round:
         for text, rows in files.items():
             if len(rows) > 1:
                 self.wrong("duplicated", f"{text!r} is recorded {len(rows)} times")
-            if text not in source:
+            if text not in source and text not in self.removed:
                 self.wrong("duplicated", f"{text!r} is recorded and not in the source")
             for row in rows:
                 if row["status"] in ("pending", "uploading"):
                     kind = "stuck" if status in ENDED else "wrong_status"
                     self.wrong(kind, f"{text!r} is {row['status']} in a session that is {status}")
-        if status != "completed":
+            if text in self.removed and status == "completed_with_errors":
+                for row in rows:
+                    if row["status"] != "uploaded" and row["error"] != "file_vanished":
+                        self.wrong("wrong_status", f"{text!r} was removed, and is {row['status']} ({row['error']})")
+        if status not in ("completed", "completed_with_errors"):
             return
         for text, (_, is_regular) in source.items():
             rows = files.get(text, [])
@@ -160,24 +167,35 @@ class Round:
 
     def judge_objects(self, status, source, files, objects):
         for text in objects:
-            if text not in source or not source[text][1]:
+            if text not in self.removed and (text not in source or not source[text][1]):
                 self.wrong("duplicated", f"the object {text!r} is in no source")
             elif text not in files:
                 self.wrong("lost", f"the object {text!r} has no row")
-        uploaded = {
-            text: row for text, rows in files.items() for row in rows if row["status"] == "uploaded" and text in source
-        }
-        complete = {text for text, (_, is_regular) in source.items() if is_regular and status == "completed"}
-        for index, text in enumerate(sorted(complete | uploaded.keys() | (objects.keys() & source.keys()))):
+        uploaded = {text: row for text, rows in files.items() for row in rows if row["status"] == "uploaded"}
+        is_complete = status in ("completed", "completed_with_errors")
+        complete = {text for text, (_, is_regular) in source.items() if is_regular and is_complete}
+        for index, text in enumerate(sorted(complete | uploaded.keys() | objects.keys())):
             if text not in objects:
                 self.wrong("lost", f"{text!r} is not in the bucket")
                 continue
-            self.compare(index, text, source[text][0], objects[text])
+            if text in self.versions:
+                self.compare_versions(text, objects[text])
+            elif text in source:
+                self.compare(index, text, source[text][0], objects[text])
             row = uploaded.get(text)
             if row and row["size_bytes"] != objects[text]["Size"]:
                 self.wrong("wrong_status", f"{text!r} is recorded with {row['size_bytes']} bytes")
             if row and (row["etag"] or "").strip('"') != objects[text]["ETag"].strip('"'):
                 self.wrong("wrong_status", f"{text!r} is recorded as {row['etag']}, and is {objects[text]['ETag']}")
+
+    def compare_versions(self, text, item):
+        if self.digest_of_object(text) not in self.versions[text]:
+            self.wrong("lost", f"{text!r} with {item['Size']} bytes is no version that its file ever had")
+
+    def digest_of_object(self, text):
+        key = self.session["prefix"] + text
+        body = self.s3.get_object(Bucket=self.session["bucket"], Key=key)["Body"]
+        return digest("sha256", body.iter_chunks(CHUNK))
 
     def compare(self, index, text, path, item):
         if os.path.getsize(path) != item["Size"]:
@@ -185,9 +203,7 @@ class Round:
         etag = item["ETag"].strip('"')
         # The ETag of what was sent in parts is no MD5 of the bytes.
         if "-" in etag or index % READ_EVERY == 0:
-            key = self.session["prefix"] + text
-            body = self.s3.get_object(Bucket=self.session["bucket"], Key=key)["Body"]
-            same = digest("sha256", body.iter_chunks(CHUNK)) == digest("sha256", chunks_of(path))
+            same = self.digest_of_object(text) == digest("sha256", chunks_of(path))
         else:
             same = etag == digest("md5", chunks_of(path))
         if not same:

@@ -10,6 +10,8 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use super::editor::Edits;
+
 const ORACLE: &str = include_str!("oracle.py");
 const SABOTAGE: &str = include_str!("sabotage.py");
 const PACKAGES: [&str; 2] = ["boto3==1.44.5", "pg8000==1.31.6"];
@@ -21,6 +23,8 @@ pub(super) struct Expectation {
     pub(super) dir: std::path::PathBuf,
     pub(super) bucket: String,
     pub(super) prefix: String,
+    /// What was done to the source meanwhile.
+    pub(super) edits: Edits,
     /// The final statuses that are right.
     pub(super) expected: Vec<&'static str>,
 }

@@ -91,11 +91,11 @@ impl Report {
 
     pub(super) fn table(&self) -> String {
         let mut text = format!(
-            "{:<32}{:>6}{:>6}{:>6}{:>7}{:>8}{:>9}{:>11}{:>10}{:>10}\n",
+            "{:<35}{:>6}{:>6}{:>6}{:>7}{:>8}{:>9}{:>11}{:>10}{:>10}\n",
             "fault", "times", "lost", "twice", "stuck", "status", "counters", "multiparts", "p50", "p99"
         );
         for (kind, figures) in &self.faults {
-            let mut line = format!("{:<32}{:>6}", kind.name(), figures.injected);
+            let mut line = format!("{:<35}{:>6}", kind.name(), figures.injected);
             for (wrong, width) in WRONGS.iter().zip([6, 6, 7, 8, 9, 11]) {
                 let count = figures.wrong.get(*wrong).copied().unwrap_or_default();
                 // Writing to a text does not fail.
@@ -167,7 +167,7 @@ mod tests {
         let table = report.table();
         let line = table.lines().nth(1).unwrap();
         assert!(
-            line.starts_with("worker killed (SIGKILL)             12     0     0      3"),
+            line.starts_with("worker killed (SIGKILL)                12     0     0      3"),
             "{line}"
         );
         assert_eq!(report.json()["faults"][0]["violations"]["stuck"], 3);

@@ -1,7 +1,8 @@
 //! One round: sessions of all companies, faults while they run, then the judgement.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -12,15 +13,16 @@ use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 
 use super::company::Company;
+use super::editor::Editor;
 use super::fault::{Injected, Injector};
 use super::kind::Kind;
 use super::oracle::{self, Expectation, Violation};
 use super::report::Report;
 use super::session::{Outcome, Plan};
-use super::source;
+use super::source::{self, Shape};
 
 /// How long faults are injected, where the sessions last so long.
-const WINDOW: Duration = Duration::from_secs(25);
+const WINDOW: Duration = Duration::from_secs(40);
 /// How long a session may take from its request to its end.
 const SESSION_LIMIT: Duration = Duration::from_secs(240);
 const TICK: Duration = Duration::from_millis(20);
@@ -45,6 +47,7 @@ impl Round<'_> {
         report: &mut Report,
     ) -> anyhow::Result<()> {
         let plans = self.plans(dice).await?;
+        injector.set_sources(plans.iter().map(|plan| plan.source.clone()).collect());
         let received = injector.received_bytes();
         let start = Instant::now();
         let following = tokio::spawn(async move {
@@ -52,7 +55,7 @@ impl Round<'_> {
             plans.into_iter().zip(outcomes).collect::<Vec<_>>()
         });
         // Some rounds are wild, some leave time to get far: other states are met in them.
-        let longest_gap_ms = dice.random_range(500..3_000);
+        let longest_gap_ms = dice.random_range(300..2_500);
         let mut faults = Vec::new();
         let mut next = start + Duration::from_millis(dice.random_range(300..2_000));
         while !self.is_sabotage && !following.is_finished() && start.elapsed() < WINDOW {
@@ -86,19 +89,25 @@ impl Round<'_> {
             for number in 0..dice.random_range(1..=2) {
                 let name = format!("round{}-company{index}-{number}", self.number);
                 let dir = self.root.join(&name);
-                let (files, large_files) = if dice.random_bool(0.3) {
-                    (dice.random_range(20..200), dice.random_range(5..=10))
+                let shape = if dice.random_bool(0.3) {
+                    Shape {
+                        files: dice.random_range(20..200),
+                        large_files: dice.random_range(5..=10),
+                    }
                 } else {
-                    (dice.random_range(300..2_000), dice.random_range(1..=3))
+                    Shape {
+                        files: dice.random_range(300..2_000),
+                        large_files: dice.random_range(1..=3),
+                    }
                 };
                 let (folder, mut own) = (dir.clone(), StdRng::seed_from_u64(dice.random()));
-                tokio::task::spawn_blocking(move || source::generate(&folder, files, large_files, &mut own))
+                tokio::task::spawn_blocking(move || source::generate(&folder, shape, &mut own))
                     .await?
                     .with_context(|| format!("cannot fill {}", dir.display()))?;
                 plans.push(Plan {
                     api: company.api.clone(),
                     name,
-                    dir,
+                    source: Arc::new(Editor::new(dir, shape)),
                     bucket: company.bucket.clone(),
                     target: company.target().await?,
                     settings: settings(dice),
@@ -202,7 +211,7 @@ impl Round<'_> {
         }
         if report.is_good() {
             for (plan, _) in ended {
-                tokio::fs::remove_dir_all(&plan.dir).await?;
+                tokio::fs::remove_dir_all(plan.source.dir()).await?;
             }
         }
         Ok(())
@@ -223,9 +232,14 @@ fn expectation((plan, outcome): &(Plan, Outcome)) -> Expectation {
     if outcome.cancelled_at.is_some() {
         expected.push("cancelled");
     }
+    let edits = plan.source.edits();
+    if !edits.removed.is_empty() {
+        expected.push("completed_with_errors");
+    }
     Expectation {
         id: outcome.id.clone(),
-        dir: PathBuf::from(&plan.dir),
+        dir: plan.source.dir().to_owned(),
+        edits,
         bucket: plan.bucket.clone(),
         prefix: plan.target.prefix.clone(),
         expected,

@@ -1,6 +1,5 @@
 //! One session, from its request to its end, by a client who retries what may be retried.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use super::ROOT;
 use super::api::{Api, text};
 use super::company::Target;
+use super::editor::Editor;
 
 const POLL: Duration = Duration::from_millis(200);
 /// How often one session is retried.
@@ -24,12 +24,15 @@ const EXPLAINED: &[&str] = &[
     "worker_crashed",
 ];
 
+/// Those that are explained where somebody works on the source.
+const EXPLAINED_BY_EDITS: &[&str] = &["file_changed", "file_vanished"];
+
 /// What is asked of whom, and what happens to it meanwhile.
 pub(super) struct Plan {
     pub(super) api: Arc<Api>,
     /// The source, below the root.
     pub(super) name: String,
-    pub(super) dir: PathBuf,
+    pub(super) source: Arc<Editor>,
     pub(super) bucket: String,
     pub(super) target: Target,
     pub(super) settings: Value,
@@ -85,10 +88,13 @@ impl Plan {
         loop {
             let session = self.api.get(&format!("/api/sessions/{}", outcome.id)).await?;
             outcome.status = text(&session, "status")?;
-            match outcome.status.as_str() {
-                "completed" | "cancelled" => return Ok(()),
+            let is_over = match outcome.status.as_str() {
+                "completed" | "cancelled" => true,
                 "failed" | "completed_with_errors" => self.retry(&session, outcome).await?,
-                _ => {}
+                _ => false,
+            };
+            if is_over {
+                return Ok(());
             }
             self.interfere(began.elapsed(), outcome).await?;
             if began.elapsed() > self.limit {
@@ -133,7 +139,8 @@ impl Plan {
         }
     }
 
-    async fn retry(&self, session: &Value, outcome: &mut Outcome) -> anyhow::Result<()> {
+    /// Retries what may be retried. True when there is no more to be had: all that failed was removed from the source.
+    async fn retry(&self, session: &Value, outcome: &mut Outcome) -> anyhow::Result<bool> {
         let path = format!("/api/sessions/{}/failures", outcome.id);
         let failures = self.api.get(&path).await?;
         let causes: Vec<&str> = failures["items"]
@@ -143,7 +150,16 @@ impl Plan {
             .chain(std::iter::once(session))
             .filter_map(|failure| failure["error_code"].as_str())
             .collect();
-        let unexplained = causes.iter().find(|cause| !EXPLAINED.contains(cause));
+        let edits = self.source.edits();
+        if outcome.status == "completed_with_errors"
+            && !edits.removed.is_empty()
+            && causes.iter().all(|cause| *cause == "file_vanished")
+        {
+            return Ok(true);
+        }
+        let unexplained = causes.iter().find(|cause| {
+            !EXPLAINED.contains(cause) && (edits.is_empty() || !EXPLAINED_BY_EDITS.contains(cause))
+        });
         if let Some(cause) = unexplained {
             bail!("ended as {} for {cause}: {session} {failures}", outcome.status);
         }
@@ -153,6 +169,6 @@ impl Plan {
         if self.control(outcome, "retry").await? {
             outcome.retries += 1;
         }
-        Ok(())
+        Ok(false)
     }
 }

@@ -32,16 +32,42 @@ const ODD_NAMES: &[&[u8]] = &[
     "cafe\u{301}".as_bytes(),
 ];
 
+/// How many files of which kind, besides the odd ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) files: usize,
+    pub(super) large_files: usize,
+}
+
+impl Shape {
+    /// The path of one of its files below the source; a large one every fourth time.
+    pub(super) fn any_file(self, dice: &mut StdRng) -> String {
+        if dice.random_bool(0.25) {
+            large_name(dice.random_range(0..self.large_files))
+        } else {
+            small_name(dice.random_range(0..self.files))
+        }
+    }
+}
+
+fn small_name(index: usize) -> String {
+    format!("{:03}/{index:05}.dat", index / FILES_PER_FOLDER)
+}
+
+fn large_name(index: usize) -> String {
+    format!("large-{index}.bin")
+}
+
 /// Fills `folder`. Blocks.
 ///
 /// # Errors
 /// When a file cannot be written; an odd name that the file system does not take is left out.
-pub(super) fn generate(folder: &Path, files: usize, large_files: usize, dice: &mut StdRng) -> io::Result<()> {
+pub(super) fn generate(folder: &Path, shape: Shape, dice: &mut StdRng) -> io::Result<()> {
     let mut content = Vec::new();
-    for index in 0..files {
-        let below = folder.join(format!("{:03}", index / FILES_PER_FOLDER));
+    for index in 0..shape.files {
+        let path = folder.join(small_name(index));
         if index % FILES_PER_FOLDER == 0 {
-            fs::create_dir_all(&below)?;
+            fs::create_dir_all(path.parent().unwrap_or(folder))?;
         }
         let size_bytes = match dice.random_range(0..100) {
             0..2 => 0,
@@ -50,11 +76,11 @@ pub(super) fn generate(folder: &Path, files: usize, large_files: usize, dice: &m
             _ => dice.random_range(65_536..MIB),
         };
         fill(&mut content, size_bytes, dice);
-        fs::write(below.join(format!("{index:05}.dat")), &content)?;
+        fs::write(path, &content)?;
     }
-    for index in 0..large_files {
+    for index in 0..shape.large_files {
         fill(&mut content, dice.random_range(12 * MIB..30 * MIB), dice);
-        fs::write(folder.join(format!("large-{index}.bin")), &content)?;
+        fs::write(folder.join(large_name(index)), &content)?;
     }
     let odd = folder.join("odd names");
     fs::create_dir_all(&odd)?;
