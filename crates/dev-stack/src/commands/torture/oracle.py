@@ -228,8 +228,10 @@ class Round:
             self.wrong("counter", f"open_jobs is {row['open_jobs']}")
 
     def judge_jobs(self):
-        sql = """SELECT id, kind, state, epoch, first_number, last_number FROM jobs
-                 WHERE session_id = :id AND state NOT IN ('done', 'cancelled')"""
+        # A job that was given up, its workers killed again and again, fails its run; the next run is what counts.
+        sql = """SELECT j.id, j.kind, j.state, j.epoch, j.first_number, j.last_number
+                 FROM jobs j JOIN sync_sessions s ON s.id = j.session_id
+                 WHERE s.id = :id AND j.state NOT IN ('done', 'cancelled') AND (j.state <> 'dead' OR j.run = s.run)"""
         for id_, kind, state, epoch, first, last in self.database.run(sql, id=self.session["id"]):
             kind_of_wrong = "wrong_status" if state == "dead" else "stuck"
             self.wrong(kind_of_wrong, f"job {id_} ({kind} of {first}..{last}, epoch {epoch}) is {state}")
