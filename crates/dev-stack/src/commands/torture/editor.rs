@@ -1,15 +1,17 @@
 //! Somebody who works on a source while it is uploaded, and remembers every version there was.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rand::rngs::StdRng;
-use rand::{Rng as _, RngCore as _};
+use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use serde::Serialize;
 
 use super::kind::Edit;
@@ -54,22 +56,46 @@ impl Editor {
         self.lock().clone()
     }
 
-    /// Changes one file in the way that `edit` says; nothing where it was removed earlier. Blocks.
+    /// The name of the source below the root.
+    pub(super) fn name(&self) -> &OsStr {
+        self.dir.file_name().unwrap_or_default()
+    }
+
+    /// Works on `file`, or on any files where it is none, for a second or two, in the way that `edit` says.
     ///
     /// # Errors
-    /// When the file cannot be read or written.
-    pub(super) fn edit(&self, edit: Edit, dice: &mut StdRng) -> io::Result<()> {
-        let name = self.shape.any_file(dice);
+    /// When a file cannot be read or written.
+    pub(super) async fn work(
+        self: Arc<Self>,
+        edit: Edit,
+        file: Option<String>,
+        mut dice: StdRng,
+    ) -> io::Result<()> {
+        for _ in 0..dice.random_range(3..30) {
+            let name = file.clone().unwrap_or_else(|| self.shape.any_file(&mut dice));
+            let (source, mut own) = (self.clone(), StdRng::seed_from_u64(dice.random()));
+            tokio::task::spawn_blocking(move || source.edit(edit, name, &mut own)).await??;
+            tokio::time::sleep(Duration::from_millis(dice.random_range(5..100))).await;
+        }
+        Ok(())
+    }
+
+    /// Changes one file; nothing where it was removed earlier. Blocks.
+    fn edit(&self, edit: Edit, name: String, dice: &mut StdRng) -> io::Result<()> {
         let path = self.dir.join(&name);
-        if self.lock().removed.contains(&name) {
+        // Held to the end: two changes at once would make a version that nobody knows of.
+        let mut edits = self.lock();
+        if edits.removed.contains(&name) {
             return Ok(());
         }
         let before = fs::read(&path)?;
         let mut after = before.clone();
+        let mut page = 0;
         match edit {
             Edit::Rewritten | Edit::Replaced => {
-                let end = after.len().min(PAGE_BYTES as usize);
-                dice.fill_bytes(after.get_mut(..end).unwrap_or_default());
+                page = PAGE_BYTES * dice.random_range(0..=before.len() as u64 / PAGE_BYTES);
+                let (begin, end) = (page as usize, after.len().min((page + PAGE_BYTES) as usize));
+                dice.fill_bytes(after.get_mut(begin..end).unwrap_or_default());
             }
             Edit::Grown => {
                 // Within the last page.
@@ -78,24 +104,21 @@ impl Editor {
                 dice.fill_bytes(&mut more);
                 after.extend(more);
             }
-            Edit::Shrunk => after.truncate(before.len() / 2),
+            Edit::Shrunk => after.truncate(before.len() - before.len() / 10),
             Edit::Removed => {}
         }
         // First what may be seen, then the change itself.
-        {
-            let mut edits = self.lock();
-            let versions = edits.versions.entry(name.clone()).or_default();
-            versions.extend([&before, &after].map(|bytes| hex::encode(digest(&SHA256, bytes))));
-            if edit == Edit::Removed {
-                edits.removed.insert(name);
-            }
+        let versions = edits.versions.entry(name.clone()).or_default();
+        versions.extend([&before, &after].map(|bytes| hex::encode(digest(&SHA256, bytes))));
+        if edit == Edit::Removed {
+            edits.removed.insert(name);
         }
         match edit {
             Edit::Rewritten => {
                 let file = File::options().write(true).open(&path)?;
                 let modified = file.metadata()?.modified()?;
-                let page = after.get(..after.len().min(PAGE_BYTES as usize));
-                file.write_all_at(page.unwrap_or_default(), 0)?;
+                let end = after.len().min((page + PAGE_BYTES) as usize);
+                file.write_all_at(after.get(page as usize..end).unwrap_or_default(), page)?;
                 file.set_modified(modified)
             }
             Edit::Replaced => {

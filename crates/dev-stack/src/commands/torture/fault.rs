@@ -2,6 +2,8 @@
 //!
 //! Nothing here waits long: what has to come back is put on a list with its time, so that faults overlap.
 
+use std::ffi::OsStr;
+use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +22,8 @@ use tokio::task::JoinHandle;
 use super::editor::Editor;
 use super::kind::{Edit, Kind};
 
-/// How many files of one source are changed at a time.
-const EDITS: usize = 5;
+/// The distance to the S3 server while somebody works on a source.
+const FAR: Duration = Duration::from_millis(300);
 
 /// A fault that was injected.
 #[derive(Clone, Debug)]
@@ -39,6 +41,7 @@ enum Undo {
     S3,
     S3Calm,
     Gateway(usize),
+    Far,
 }
 
 /// Injects faults into one stack.
@@ -54,6 +57,7 @@ pub(super) struct Injector<'a> {
     latency: Duration,
     /// What is being uploaded.
     sources: Vec<Arc<Editor>>,
+    editing: Vec<JoinHandle<io::Result<()>>>,
 }
 
 impl<'a> Injector<'a> {
@@ -67,6 +71,7 @@ impl<'a> Injector<'a> {
             received_bytes: 0,
             latency: Duration::ZERO,
             sources: Vec::new(),
+            editing: Vec::new(),
         }
     }
 
@@ -76,11 +81,27 @@ impl<'a> Injector<'a> {
     }
 
     async fn edit_source(&mut self, edit: Edit) -> anyhow::Result<()> {
+        // Best of all one that is being sent at this moment.
+        let sql =
+            "SELECT s.source_path, f.path FROM file_uploads f JOIN sync_sessions s ON s.id = f.session_id
+                   WHERE f.status = 'uploading' AND f.path LIKE 'large-%' ORDER BY random() LIMIT 1";
+        let answer = self.stack.run_sql(sql).await.unwrap_or_default();
+        let (name, file) = answer.split_once('|').unzip();
+        let busy = self
+            .sources
+            .iter()
+            .find(|source| Some(source.name()) == name.map(OsStr::new));
         let index = self.dice.random_range(0..self.sources.len());
-        let source = self.sources.get(index).context("no source")?.clone();
-        let mut dice = StdRng::seed_from_u64(self.dice.random());
-        let work = move || (0..EDITS).try_for_each(|_| source.edit(edit, &mut dice));
-        tokio::task::spawn_blocking(work).await??;
+        let source = busy
+            .or_else(|| self.sources.get(index))
+            .context("no source")?
+            .clone();
+        let file = busy.and(file).map(str::to_owned);
+        // Far from the server, so that a file is long on its way.
+        self.set_latency(FAR);
+        self.later(1_000..3_000, Undo::Far);
+        let dice = StdRng::seed_from_u64(self.dice.random());
+        self.editing.push(tokio::spawn(source.work(edit, file, dice)));
         Ok(())
     }
 
@@ -240,6 +261,11 @@ impl<'a> Injector<'a> {
             .partition(|(at, _)| all || *at <= now);
         self.undo = later;
         let due: Vec<(Instant, Undo)> = due;
+        if all {
+            for editing in self.editing.drain(..) {
+                editing.await??;
+            }
+        }
         for (_, undo) in due {
             match undo {
                 Undo::Continue(pid) => {
@@ -260,6 +286,7 @@ impl<'a> Injector<'a> {
                         s3.set_trouble(Trouble::default());
                     }
                 }
+                Undo::Far => self.set_latency(Duration::ZERO),
                 // It waits by itself for what it needs.
                 Undo::Gateway(index) => {
                     let gateway = self.gateway(index)?;

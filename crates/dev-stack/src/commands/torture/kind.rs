@@ -50,11 +50,11 @@ impl Kind {
         (Self::S3Away, 4),
         (Self::S3Refuses, 7),
         (Self::S3AnswersLost, 7),
-        (Self::SourceEdited(Edit::Rewritten), 6),
-        (Self::SourceEdited(Edit::Replaced), 4),
-        (Self::SourceEdited(Edit::Grown), 4),
-        (Self::SourceEdited(Edit::Shrunk), 4),
-        (Self::SourceEdited(Edit::Removed), 3),
+        (Self::SourceEdited(Edit::Rewritten), 10),
+        (Self::SourceEdited(Edit::Replaced), 6),
+        (Self::SourceEdited(Edit::Grown), 6),
+        (Self::SourceEdited(Edit::Shrunk), 6),
+        (Self::SourceEdited(Edit::Removed), 2),
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -71,11 +71,11 @@ impl Kind {
             Self::S3Away => "S3 away 0.5-3 s",
             Self::S3Refuses => "S3 503 for 30 % of requests",
             Self::S3AnswersLost => "S3 loses 15 % of answers",
-            Self::SourceEdited(Edit::Rewritten) => "5 files rewritten, mtime as before",
-            Self::SourceEdited(Edit::Replaced) => "5 files replaced by rename",
-            Self::SourceEdited(Edit::Grown) => "5 files grown",
-            Self::SourceEdited(Edit::Shrunk) => "5 files shrunk",
-            Self::SourceEdited(Edit::Removed) => "5 files removed",
+            Self::SourceEdited(Edit::Rewritten) => "files rewritten, mtime as before",
+            Self::SourceEdited(Edit::Replaced) => "files replaced by rename",
+            Self::SourceEdited(Edit::Grown) => "files grown",
+            Self::SourceEdited(Edit::Shrunk) => "files shrunk",
+            Self::SourceEdited(Edit::Removed) => "files removed",
             Self::SessionCancelled => "session cancelled",
             Self::SessionPaused => "session paused 1-5 s",
         }

@@ -24,7 +24,7 @@ use super::source::{self, Shape};
 /// How long faults are injected, where the sessions last so long.
 const WINDOW: Duration = Duration::from_secs(40);
 /// How long a session may take from its request to its end.
-const SESSION_LIMIT: Duration = Duration::from_secs(240);
+const SESSION_LIMIT: Duration = Duration::from_secs(600);
 const TICK: Duration = Duration::from_millis(20);
 const MIB: u64 = 1 << 20;
 
@@ -220,8 +220,9 @@ impl Round<'_> {
 
 fn settings(dice: &mut StdRng) -> Value {
     let checksum = ["crc64nvme", "crc32c", "sha256"].get(dice.random_range(0..3));
+    let concurrency = [1, 2, 3, 12].get(dice.random_range(0..4));
     json!({
-        "concurrency": dice.random_range(2..=12),
+        "concurrency": concurrency,
         "part_size_bytes": dice.random_range(5..=8) * MIB,
         "checksum": checksum,
     })
