@@ -6,6 +6,9 @@
 mod finish_job;
 mod lease;
 mod live;
+#[cfg(test)]
+#[path = "../tests/protocol/mod.rs"]
+mod protocol;
 mod recorder;
 mod scan_job;
 mod sweeper;

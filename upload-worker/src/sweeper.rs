@@ -5,8 +5,9 @@
 
 use crate::worker::Worker;
 use database::sweep::{self, Overdue};
-use database::{DatabaseError, SystemConn};
+use database::{Database, DatabaseError, SystemConn};
 use domain::{CompanyId, QueuedJob};
+use queue::Queue;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,10 +21,10 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     let pace = (worker.lease / 4).clamp(Duration::from_millis(250), Duration::from_secs(5));
     let mut watched = Watched::default();
     while stop.run_until_cancelled(tokio::time::sleep(pace)).await.is_some() {
-        match sweep_database(&worker, &mut watched).await {
+        match sweep_database(&worker.database, worker.lease, &mut watched).await {
             Ok(None) => {} // another worker sweeps
             Ok(Some(finishes)) => {
-                if let Err(error) = push_all(&worker, &finishes).await {
+                if let Err(error) = push_all(&worker.database, &worker.queue, &finishes).await {
                     tracing::warn!("cannot push what waits, the next sweep will: {error:#}");
                 }
             }
@@ -38,7 +39,7 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
 
 /// Since when each overdue lease was seen as it is.
 #[derive(Default)]
-struct Watched(HashMap<Overdue, Instant>);
+pub(crate) struct Watched(HashMap<Overdue, Instant>);
 
 impl Watched {
     /// Takes in what is overdue now; gives what has been so for `term`.
@@ -58,16 +59,16 @@ impl Watched {
 
 /// Puts right what Postgres knows of, unless another worker does so just now. Each abandoned job is a transaction
 /// of its own: one that cannot be had now stands in no other's way.
-async fn sweep_database(
-    worker: &Worker,
+pub(crate) async fn sweep_database(
+    database: &Database,
+    lease: Duration,
     watched: &mut Watched,
 ) -> Result<Option<Vec<QueuedJob>>, DatabaseError> {
-    let overdue = worker
-        .database
+    let overdue = database
         .system(async |conn: &mut SystemConn| sweep::overdue(conn).await)
         .await?;
     let mut finishes = Vec::new();
-    for job in watched.expired(overdue, worker.lease, Instant::now()) {
+    for job in watched.expired(overdue, lease, Instant::now()) {
         let expire = async move |conn: &mut SystemConn| {
             if sweep::lock(conn).await? {
                 sweep::expire(conn, &job).await
@@ -75,10 +76,9 @@ async fn sweep_database(
                 Ok(None)
             }
         };
-        finishes.extend(worker.database.system(expire).await?);
+        finishes.extend(database.system(expire).await?);
     }
-    worker
-        .database
+    database
         .system(async move |conn: &mut SystemConn| {
             if !sweep::lock(conn).await? {
                 return Ok(None);
@@ -93,40 +93,42 @@ async fn sweep_database(
         .await
 }
 
-async fn push_all(worker: &Worker, finishes: &[QueuedJob]) -> anyhow::Result<()> {
-    worker.queue.push(finishes).await?;
-    push_missing(worker).await
+/// Pushes these, and whatever else is due and on no list.
+pub(crate) async fn push_all(
+    database: &Database,
+    queue: &Queue,
+    finishes: &[QueuedJob],
+) -> anyhow::Result<()> {
+    queue.push(finishes).await?;
+    push_missing(database, queue).await
 }
 
 /// Pushes every due job that is on no list. Lists that are as long as the database says are not looked into.
-async fn push_missing(worker: &Worker) -> anyhow::Result<()> {
-    let due = worker
-        .database
+async fn push_missing(database: &Database, queue: &Queue) -> anyhow::Result<()> {
+    let due = database
         .system(async |conn: &mut SystemConn| sweep::due_counts(conn).await)
         .await?;
     let lines: Vec<(String, CompanyId)> = due
         .iter()
         .map(|count| (count.location.clone(), CompanyId(count.company_id)))
         .collect();
-    let lengths = worker.queue.counts(&lines).await?;
+    let lengths = queue.counts(&lines).await?;
     for ((location, company_id), (count, length)) in lines.iter().zip(due.iter().zip(lengths)) {
         if length >= u64::try_from(count.count).unwrap_or(0) {
             continue;
         }
         let (name, company_id) = (location.clone(), *company_id);
-        let jobs: Vec<QueuedJob> = worker
-            .database
+        let jobs: Vec<QueuedJob> = database
             .system(async move |conn: &mut SystemConn| sweep::due_jobs(conn, &name, company_id, PAGE).await)
             .await?;
-        let missing = worker.queue.missing(&jobs).await?;
+        let missing = queue.missing(&jobs).await?;
         if missing.is_empty() {
             continue;
         }
         tracing::info!(location, company_id = %company_id, jobs = missing.len(), "pushing jobs that are on no list");
-        worker.queue.push(&missing).await?;
+        queue.push(&missing).await?;
         let ids: Vec<_> = missing.iter().map(|job| job.id).collect();
-        worker
-            .database
+        database
             .system(async move |conn: &mut SystemConn| sweep::note_pushed(conn, &ids).await)
             .await?;
     }
@@ -136,7 +138,7 @@ async fn push_missing(worker: &Worker) -> anyhow::Result<()> {
         .filter(|(_, count)| count.has_room)
         .map(|(line, _)| line)
         .collect();
-    worker.queue.ensure_ring(&with_room).await?;
+    queue.ensure_ring(&with_room).await?;
     Ok(())
 }
 

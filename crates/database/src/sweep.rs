@@ -175,6 +175,8 @@ pub async fn add_missing_finishes(conn: &mut SystemConn) -> Result<usize, Databa
         "INSERT INTO jobs (company_id, session_id, run, location, kind)
          SELECT s.company_id, s.id, s.run, 'any', 'finish' FROM sync_sessions s
          WHERE s.status IN ('pending', 'in_progress', 'paused') AND s.open_jobs = 0 AND s.queued_at IS NOT NULL
+           -- ON CONFLICT alone would wait for each finish job that is just being written.
+           AND NOT EXISTS (SELECT FROM jobs f WHERE f.session_id = s.id AND f.run = s.run AND f.kind = 'finish')
          ON CONFLICT DO NOTHING",
     )
     .execute(conn.raw())
@@ -260,9 +262,13 @@ pub async fn due_jobs(
 /// # Errors
 /// The database's.
 pub async fn note_pushed(conn: &mut SystemConn, ids: &[JobId]) -> Result<(), DatabaseError> {
-    sql_query("UPDATE jobs SET pushed_at = now() WHERE id = ANY($1) AND state = 'ready'")
-        .bind::<Array<BigInt>, _>(ids.iter().map(|id| id.0).collect::<Vec<_>>())
-        .execute(conn.raw())
-        .await?;
+    // Who holds a job is left alone: these are locked in no order that others keep.
+    sql_query(
+        "UPDATE jobs SET pushed_at = now()
+         WHERE id IN (SELECT id FROM jobs WHERE id = ANY($1) AND state = 'ready' FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<Array<BigInt>, _>(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+    .execute(conn.raw())
+    .await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The end of jobs, and of what waits when a session is stopped.
 
 use super::{Claim, JobError, clean, finish_job};
-use crate::{DatabaseError, TenantConn};
+use crate::{DatabaseError, SystemConn, TenantConn};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
@@ -73,6 +73,46 @@ pub async fn release(
     delay: Duration,
     error: Option<&str>,
 ) -> Result<(), JobError> {
+    if give_back(conn.raw(), claim.job_id, claim.epoch, delay, error).await? {
+        Ok(())
+    } else {
+        Err(JobError::Fenced)
+    }
+}
+
+#[derive(QueryableByName)]
+struct EpochRow {
+    #[diesel(sql_type = Integer)]
+    epoch: i32,
+}
+
+/// Gives back a job whose claim by `worker_id` may have been committed without its answer arriving, so that nobody
+/// runs it. It costs no attempt.
+///
+/// # Errors
+/// The database's.
+pub async fn disown(conn: &mut SystemConn, job_id: JobId, worker_id: &str) -> Result<bool, DatabaseError> {
+    let claimed: Option<EpochRow> =
+        sql_query("SELECT epoch FROM jobs WHERE id = $1 AND worker_id = $2 AND state = 'running'")
+            .bind::<BigInt, _>(job_id.0)
+            .bind::<Text, _>(worker_id)
+            .get_result(conn.raw())
+            .await
+            .optional()?;
+    match claimed {
+        Some(row) => give_back(conn.raw(), job_id, row.epoch, Duration::ZERO, None).await,
+        None => Ok(false),
+    }
+}
+
+/// Makes a running job ready again, or parked; `false`: it is not running under this epoch any more.
+async fn give_back(
+    conn: &mut AsyncPgConnection,
+    job_id: JobId,
+    epoch: i32,
+    delay: Duration,
+    error: Option<&str>,
+) -> Result<bool, DatabaseError> {
     let changed = sql_query(
         // The job is locked, then the session: a pause or a resume at the same time is seen, or sees the job.
         "WITH mine AS (
@@ -85,17 +125,13 @@ pub async fn release(
                 errors = errors + CASE WHEN $4 IS NULL THEN 0 ELSE 1 END, last_error = coalesce($4, last_error)
          FROM session WHERE id = $1 AND epoch = $2 AND state = 'running'",
     )
-    .bind::<BigInt, _>(claim.job_id.0)
-    .bind::<Integer, _>(claim.epoch)
+    .bind::<BigInt, _>(job_id.0)
+    .bind::<Integer, _>(epoch)
     .bind::<Double, _>(delay.as_secs_f64())
     .bind::<Nullable<Text>, _>(error.map(clean))
-    .execute(conn.raw())
+    .execute(conn)
     .await?;
-    if changed == 0 {
-        Err(JobError::Fenced)
-    } else {
-        Ok(())
-    }
+    Ok(changed == 1)
 }
 
 /// Tells a session's jobs to stop and closes those that wait; adds the `finish` job when none runs.
@@ -135,6 +171,8 @@ pub(crate) async fn close_ready(
              WHERE s.id = $1 RETURNING s.id, s.company_id, s.run, s.open_jobs, s.queued_at)
          INSERT INTO jobs (company_id, session_id, run, location, kind)
          SELECT company_id, id, run, 'any', 'finish' FROM session WHERE open_jobs = 0 AND queued_at IS NOT NULL
+           -- One that is being written is waited for by ON CONFLICT, while it waits for the session.
+           AND NOT EXISTS (SELECT FROM jobs f WHERE f.session_id = session.id AND f.run = session.run AND f.kind = 'finish')
          ON CONFLICT DO NOTHING RETURNING id, company_id",
     )
     .bind::<SqlUuid, _>(id.0)

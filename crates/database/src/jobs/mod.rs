@@ -25,7 +25,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub(crate) use ending::{close_ready, end_running, stop_session};
-pub use ending::{end, fail_session, release};
+pub use ending::{disown, end, fail_session, release};
 pub(crate) use finishing::recount;
 pub use finishing::{
     DoubtfulFile, contradict, doubtful_files, finish_session, open_uploads, paths_of_session, uploads_aborted,
@@ -256,23 +256,6 @@ async fn has_room(conn: &mut SystemConn, company_id: Uuid) -> Result<bool, Datab
     .get_result(conn.raw())
     .await?;
     Ok(room.has_room)
-}
-
-/// Gives back a job whose claim by `worker_id` may have been committed without its answer arriving, so that nobody
-/// runs it. It costs no attempt.
-///
-/// # Errors
-/// The database's.
-pub async fn disown(conn: &mut SystemConn, job_id: JobId, worker_id: &str) -> Result<bool, DatabaseError> {
-    let changed = sql_query(
-        "UPDATE jobs SET state = 'ready', worker_id = NULL, lease_until = NULL, pushed_at = NULL
-         WHERE id = $1 AND worker_id = $2 AND state = 'running'",
-    )
-    .bind::<BigInt, _>(job_id.0)
-    .bind::<Text, _>(worker_id)
-    .execute(conn.raw())
-    .await?;
-    Ok(changed == 1)
 }
 
 /// The fence: renews the lease if the job is still this worker's, and tells what its session wants.

@@ -59,7 +59,7 @@ pub async fn create(conn: &mut TenantConn, new: NewSession) -> Result<Moved, Ses
     // The cycle's lock makes two of its sessions see each other; the project's keeps its bucket, and itself, in place.
     let target: CycleTarget = sql_query(
         "SELECT c.project_id, p.prefix || c.s3_prefix AS prefix, c.status AS cycle_status, p.is_active AS project_is_active
-         FROM cycles c JOIN projects p ON p.id = c.project_id WHERE c.id = $1 FOR UPDATE OF c FOR SHARE OF p",
+         FROM cycles c JOIN projects p ON p.id = c.project_id WHERE c.id = $1 FOR NO KEY UPDATE OF c FOR SHARE OF p",
     )
     .bind::<SqlUuid, _>(new.cycle_id.0)
     .get_result(conn.raw())

@@ -37,9 +37,10 @@ pub async fn retry(
     cause: Option<FileErrorCode>,
 ) -> Result<Moved, SessionError> {
     conn.allow_long_statements().await?;
-    // The cycle before the session, as whoever deletes a cycle has it.
+    // The cycle before the session, as whoever deletes a cycle has it. Not `FOR UPDATE`: a worker that writes a
+    // session twice in a transaction refers to its cycle anew, and would wait for who waits for it here.
     let cycle_id = get(conn, id).await.map_err(not_found)?.cycle_id;
-    let cycle: CycleRow = sql_query("SELECT status FROM cycles WHERE id = $1 FOR UPDATE")
+    let cycle: CycleRow = sql_query("SELECT status FROM cycles WHERE id = $1 FOR NO KEY UPDATE")
         .bind::<SqlUuid, _>(cycle_id.0)
         .get_result(conn.raw())
         .await?;

@@ -9,7 +9,9 @@
 mod fixture;
 mod isolation;
 mod jobs;
+mod locking;
 mod migrating;
 mod pausing;
 mod sessions;
 mod sweeping;
+mod transitions;

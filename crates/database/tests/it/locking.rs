@@ -1,0 +1,96 @@
+//! Who waits for whom: the protocol's transactions never wait for each other in a circle, which Postgres would break by
+//! failing one of them.
+
+use crate::fixture::{Fixture, LEASE, found, outcome};
+use database::TenantConn;
+use database::jobs::{self, JobError};
+use database::sessions::{self, SessionError};
+use database::sweep;
+use domain::{FileStatus, JobState};
+use std::cell::Cell;
+use tokio::sync::oneshot;
+
+#[tokio::test]
+async fn nobody_waits_for_a_finish_job_that_is_being_written() {
+    let fixture = Fixture::new().await;
+    let (session, claim) = fixture.uploading(1).await;
+    fixture
+        .record(&claim, vec![outcome(1, FileStatus::Uploaded)])
+        .await
+        .unwrap();
+    let finish = fixture.end(&claim, false).await.unwrap().unwrap();
+    let finish = fixture.claim(finish.id, "finisher").await.unwrap();
+    let db = fixture.db.clone();
+    let ended = fixture
+        .db
+        .tenant(fixture.company, async move |conn: &mut TenantConn| {
+            jobs::renew(conn, &finish, LEASE).await?;
+            let added = db
+                .system(async |other: &mut database::SystemConn| sweep::add_missing_finishes(other).await)
+                .await?;
+            // It holds the session when it is through, and this transaction wants it next.
+            let cancelled = db
+                .tenant(finish.company_id, async move |other: &mut TenantConn| {
+                    sessions::cancel(other, session).await
+                })
+                .await;
+            let status = jobs::finish_session(conn, &finish, LEASE).await?;
+            Ok::<_, JobError>((added, cancelled.is_ok(), status))
+        })
+        .await
+        .unwrap();
+    assert_eq!(ended, (0, true, domain::SessionStatus::Cancelled));
+}
+
+#[tokio::test]
+async fn a_retry_that_waits_for_a_session_keeps_nobody_from_writing_it_twice() {
+    let fixture = Fixture::new().await;
+    let (session, scan) = fixture.session().await;
+    let scan = fixture.claim(scan.id, "scanner").await.unwrap();
+    let upload = fixture.emit(&scan, found(1..=1)).await.unwrap().unwrap();
+    let upload = fixture.claim(upload.id, "w1").await.unwrap();
+    let (has_written, written) = oneshot::channel();
+    let (may_go_on, go_on) = oneshot::channel();
+    let writes = fixture
+        .db
+        .tenant(fixture.company, async move |conn: &mut TenantConn| {
+            jobs::end(conn, &scan, JobState::Done).await?;
+            has_written.send(()).unwrap();
+            go_on.await.unwrap();
+            // A row that this transaction wrote already refers to its cycle anew.
+            jobs::record_outcomes(conn, &upload, LEASE, &[outcome(1, FileStatus::Uploaded)]).await
+        });
+    let is_done = Cell::new(false);
+    let retry = async {
+        written.await.unwrap();
+        let retried = fixture.retry(session, None).await;
+        is_done.set(true);
+        retried
+    };
+    let watch = async {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while !is_done.get() && fixture.sql(waits).await == "0" {}
+        may_go_on.send(()).unwrap();
+    };
+    let (written, retried, ()) = tokio::join!(writes, retry, watch);
+    written.unwrap();
+    assert!(matches!(retried, Err(SessionError::WrongStatus { .. })));
+}
+
+#[tokio::test]
+async fn noting_a_push_waits_for_nobody() {
+    let fixture = Fixture::new().await;
+    let (session, scan) = fixture.session().await;
+    let db = fixture.db.clone();
+    fixture
+        .db
+        .tenant(fixture.company, async move |conn: &mut TenantConn| {
+            // It holds the jobs that wait.
+            sessions::pause(conn, session).await?;
+            let note =
+                async move |other: &mut database::SystemConn| sweep::note_pushed(other, &[scan.id]).await;
+            Ok::<_, SessionError>(db.system(note).await?)
+        })
+        .await
+        .unwrap();
+}
