@@ -2,6 +2,7 @@
 
 use super::gateway::let_all_go_on;
 use super::trouble::{all_is_due, lapse, sweep};
+use super::unless_redis_is_away;
 use super::worker::WorkerActor;
 use super::world::World;
 use anyhow::ensure;
@@ -11,12 +12,12 @@ const MAX_SWEEPS: usize = 20;
 
 pub(super) async fn to_the_end(world: &World) -> anyhow::Result<()> {
     let mut worker = WorkerActor::new("last");
-    let_all_go_on(world).await?;
+    unless_redis_is_away(let_all_go_on(world).await)?;
     lapse(world, "true").await?;
     for _ in 0..MAX_SWEEPS {
         all_is_due(world).await?;
-        sweep(world).await?;
-        while worker.take_and_run(world).await? {
+        unless_redis_is_away(sweep(world).await)?;
+        while unless_redis_is_away(worker.take_and_run(world).await)? {
             world.check().await?;
         }
         if world.statuses().await?.values().all(|status| status.is_ended()) {

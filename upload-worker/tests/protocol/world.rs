@@ -56,9 +56,12 @@ impl Services {
         // Redis has 16 databases; the one before the last is not used any more.
         let number = self.worlds.fetch_add(1, Ordering::Relaxed) % 16;
         let redis_url = self.redis.url().strip_suffix("/0").unwrap().to_owned() + &format!("/{number}");
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(60)))
+            .set_response_timeout(None);
         let redis = redis::Client::open(redis_url.as_str())
             .unwrap()
-            .get_multiplexed_async_connection()
+            .get_multiplexed_async_connection_with_config(&patient)
             .await
             .unwrap();
         let mut world = World {

@@ -3,6 +3,7 @@
 use database::jobs::{self, Claim, Claiming, FileOutcome, FoundFile, JobError};
 use database::projects::NewProject;
 use database::sessions::{self, Moved, NewSession, Session, SessionError};
+use database::sweep::{self, Overdue};
 use database::{Database, DatabaseError, SystemConn, TenantConn, migrate};
 use dev_stack::test_cluster::{TestCluster, TestDatabase};
 use domain::object_key::PathText;
@@ -10,6 +11,17 @@ use domain::{
     CompanyId, CycleId, FileStatus, JobId, ProjectId, QueuedJob, SessionId, SessionSettings, UserId,
 };
 use std::time::Duration;
+
+/// Runs one piece of work in a transaction of the fixture's company.
+macro_rules! write {
+    ($fixture:expr, |$conn:ident| $work:expr) => {
+        $fixture
+            .db
+            .tenant($fixture.company, async move |$conn: &mut TenantConn| $work.await)
+            .await
+    };
+}
+pub(crate) use write;
 
 pub const LEASE: Duration = Duration::from_secs(30);
 
@@ -198,6 +210,21 @@ impl Fixture {
             "an upload job is open"
         );
         (session, self.claim(upload.id, "w1").await.unwrap())
+    }
+
+    /// Ends the leases of all running jobs; gives the first that is overdue.
+    pub async fn let_lease_run_out(&self) -> Overdue {
+        self.sql("UPDATE jobs SET lease_until = now() - interval '1 second' WHERE state = 'running'")
+            .await;
+        self.system(async |conn| sweep::overdue(conn).await)
+            .await
+            .remove(0)
+    }
+
+    pub async fn expire(&self, seen: &Overdue) -> Option<QueuedJob> {
+        let seen = seen.clone();
+        self.system(async move |conn| sweep::expire(conn, &seen).await)
+            .await
     }
 
     pub async fn cancel(&self, id: SessionId) -> Result<Moved, SessionError> {

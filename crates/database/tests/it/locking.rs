@@ -3,12 +3,16 @@
 
 use crate::fixture::{Fixture, LEASE, found, outcome};
 use database::TenantConn;
-use database::jobs::{self, JobError};
+use database::jobs::{self, Claiming, JobError};
 use database::sessions::{self, SessionError};
 use database::sweep;
 use domain::{FileStatus, JobState};
 use std::cell::Cell;
 use tokio::sync::oneshot;
+
+/// How many wait for a lock.
+const WAITS: &str =
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 #[tokio::test]
 async fn nobody_waits_for_a_finish_job_that_is_being_written() {
@@ -68,8 +72,7 @@ async fn a_retry_that_waits_for_a_session_keeps_nobody_from_writing_it_twice() {
         retried
     };
     let watch = async {
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while !is_done.get() && fixture.sql(waits).await == "0" {}
+        while !is_done.get() && fixture.sql(WAITS).await == "0" {}
         may_go_on.send(()).unwrap();
     };
     let (written, retried, ()) = tokio::join!(writes, retry, watch);
@@ -93,4 +96,50 @@ async fn noting_a_push_waits_for_nobody() {
         })
         .await
         .unwrap();
+}
+
+/// All of them have looked at the job before the first one has it.
+#[tokio::test]
+async fn of_claims_that_looked_at_the_same_moment_one_succeeds() {
+    let fixture = Fixture::new().await;
+    let (session, scan) = fixture.session().await;
+    let (has_locked, locked) = oneshot::channel();
+    let (may_let_go, let_go) = oneshot::channel();
+    let holds = fixture
+        .db
+        .tenant(fixture.company, async move |conn: &mut TenantConn| {
+            // Rolled back below, so that it only holds the session for a while.
+            sessions::cancel(conn, session).await?;
+            has_locked.send(()).unwrap();
+            let_go.await.unwrap();
+            Err::<(), _>(SessionError::NotFound)
+        });
+    let claims = async {
+        locked.await.unwrap();
+        futures::future::join_all(["a", "b", "c"].map(|worker| fixture.claim(scan.id, worker))).await
+    };
+    let watch = async {
+        while fixture.sql(WAITS).await != "3" {}
+        may_let_go.send(()).unwrap();
+    };
+    let (held, claims, ()) = tokio::join!(holds, claims, watch);
+    assert!(matches!(held, Err(SessionError::NotFound)));
+    assert_eq!(claims.into_iter().flatten().count(), 1);
+}
+
+#[tokio::test]
+async fn only_a_ready_job_finds_its_company_full() {
+    let fixture = Fixture::new().await;
+    fixture.sql("UPDATE companies SET max_concurrent_jobs = 1").await;
+    let (_, scan) = fixture.session().await;
+    let scan = fixture.claim(scan.id, "scanner").await.unwrap();
+    let ended = fixture.emit(&scan, found(1..=1)).await.unwrap().unwrap();
+    let running = fixture.emit(&scan, found(2..=2)).await.unwrap().unwrap();
+    let ending = fixture.claim(ended.id, "w1").await.unwrap();
+    fixture.end(&ending, false).await.unwrap();
+    fixture.claim(running.id, "w1").await.unwrap();
+    for job in [ended.id, running.id] {
+        let claiming = fixture.claiming(job, "w2").await;
+        assert!(matches!(claiming, Claiming::Gone), "{claiming:?}");
+    }
 }

@@ -11,6 +11,7 @@ mod isolation;
 mod jobs;
 mod locking;
 mod migrating;
+mod outcomes;
 mod pausing;
 mod sessions;
 mod sweeping;

@@ -46,6 +46,12 @@ async fn a_job_that_was_renewed_meanwhile_is_left_alone() {
         .record(&claim, vec![outcome(1, FileStatus::Uploaded)])
         .await
         .expect("still its own");
+    assert!(
+        fixture
+            .system(async |conn| sweep::overdue(conn).await)
+            .await
+            .is_empty()
+    );
     let seen = overdue[0].clone();
     fixture
         .system(async move |conn| sweep::expire(conn, &seen).await)
@@ -118,7 +124,7 @@ async fn a_session_without_open_jobs_and_finish_gets_one() {
 #[tokio::test]
 async fn jobs_that_came_back_after_a_cancel_are_closed() {
     let fixture = Fixture::new().await;
-    let (session, _) = fixture.uploading(2).await;
+    let (session, upload) = fixture.uploading(2).await;
     fixture.cancel(session).await.unwrap();
     let_lease_run_out(&fixture).await;
     let seen = fixture
@@ -128,6 +134,10 @@ async fn jobs_that_came_back_after_a_cancel_are_closed() {
     fixture
         .system(async move |conn| sweep::expire(conn, &seen).await)
         .await;
+    assert!(
+        fixture.claim(upload.job_id, "w2").await.is_none(),
+        "its session is stopped"
+    );
     let finishes = fixture
         .system(async |conn| sweep::close_stopped(conn).await)
         .await;

@@ -1,7 +1,7 @@
 //! Which state may follow which, where no other file has it: what has ended stays, what an earlier holder does is
 //! refused, the first stop counts. The table of all transitions and their tests is in `docs/SEMANTICS.md`.
 
-use crate::fixture::{Fixture, LEASE, found, outcome};
+use crate::fixture::{Fixture, LEASE, found, outcome, write};
 use database::TenantConn;
 use database::jobs::{self, Claim, JobError};
 use database::sessions::{self, SessionError};
@@ -9,23 +9,13 @@ use database::sweep;
 use domain::{FileStatus, JobState, SessionErrorCode, SessionId, SessionStatus};
 use std::time::Duration;
 
-/// Runs one write of a worker.
-macro_rules! write {
-    ($fixture:expr, |$conn:ident| $work:expr) => {
-        $fixture
-            .db
-            .tenant($fixture.company, async move |$conn: &mut TenantConn| $work.await)
-            .await
-    };
-}
-
 /// Everything that the protocol writes, to be compared.
 async fn everything(fixture: &Fixture) -> String {
     fixture
         .sql(
             "SELECT (SELECT string_agg(j::text, ';' ORDER BY id) FROM jobs j),
-                    (SELECT string_agg(f::text, ';' ORDER BY number) FROM file_uploads f),
-                    (SELECT string_agg(s::text, ';') FROM sync_sessions s)",
+                    (SELECT string_agg(f::text, ';' ORDER BY session_id, number) FROM file_uploads f),
+                    (SELECT string_agg(s::text, ';' ORDER BY id) FROM sync_sessions s)",
         )
         .await
 }
@@ -119,29 +109,12 @@ async fn nothing_is_taken(fixture: &Fixture, claim: &Claim) {
     assert_eq!(everything(fixture).await, before);
 }
 
-async fn let_lease_run_out(fixture: &Fixture) -> sweep::Overdue {
-    fixture
-        .sql("UPDATE jobs SET lease_until = now() - interval '1 second' WHERE state = 'running'")
-        .await;
-    fixture
-        .system(async |conn| sweep::overdue(conn).await)
-        .await
-        .remove(0)
-}
-
-async fn expire(fixture: &Fixture, seen: &sweep::Overdue) -> Option<domain::QueuedJob> {
-    let seen = seen.clone();
-    fixture
-        .system(async move |conn| sweep::expire(conn, &seen).await)
-        .await
-}
-
 #[tokio::test]
 async fn an_earlier_holder_is_refused_whatever_it_writes() {
     let fixture = Fixture::new().await;
     let (_, old) = fixture.uploading(2).await;
-    let seen = let_lease_run_out(&fixture).await;
-    expire(&fixture, &seen).await;
+    let seen = fixture.let_lease_run_out().await;
+    fixture.expire(&seen).await;
     nothing_is_taken(&fixture, &old).await;
     let new = fixture.claim(old.job_id, "w2").await.unwrap();
     nothing_is_taken(&fixture, &old).await;
@@ -157,7 +130,7 @@ async fn an_ended_job_stays_as_it_ended() {
     for state in [JobState::Done, JobState::Cancelled, JobState::Dead] {
         let fixture = Fixture::new().await;
         let (_, claim) = fixture.uploading(2).await;
-        let seen = let_lease_run_out(&fixture).await;
+        let seen = fixture.let_lease_run_out().await;
         let ending = claim.clone();
         write!(fixture, |conn| jobs::end(conn, &ending, state))
             .unwrap()
@@ -165,7 +138,7 @@ async fn an_ended_job_stays_as_it_ended() {
         let ended = everything(&fixture).await;
         nothing_is_taken(&fixture, &claim).await;
         assert!(fixture.claim(claim.job_id, "w2").await.is_none());
-        expire(&fixture, &seen).await;
+        fixture.expire(&seen).await;
         let job_id = claim.job_id;
         let disown = async move |conn: &mut database::SystemConn| jobs::disown(conn, job_id, "w1").await;
         assert!(!fixture.system(disown).await);
@@ -296,8 +269,8 @@ async fn a_walk_that_was_given_up_fails_its_session() {
             sweep::MAX_CRASHES - 1
         ))
         .await;
-    let seen = let_lease_run_out(&fixture).await;
-    let finish = expire(&fixture, &seen).await.expect("the walk is given up");
+    let seen = fixture.let_lease_run_out().await;
+    let finish = fixture.expire(&seen).await.expect("the walk is given up");
     assert_eq!(fixture.finish(&finish).await.unwrap(), SessionStatus::Failed);
     let session = fixture.get(session).await;
     assert_eq!(
@@ -316,118 +289,13 @@ async fn a_finish_job_is_never_given_up() {
             .claim(finish.id, "finisher")
             .await
             .expect("it is ready again");
-        let seen = let_lease_run_out(&fixture).await;
-        assert_eq!(expire(&fixture, &seen).await, None);
+        let seen = fixture.let_lease_run_out().await;
+        assert_eq!(fixture.expire(&seen).await, None);
     }
     assert_eq!(
         fixture.finish(&finish).await.unwrap(),
         SessionStatus::CompletedWithErrors
     );
-}
-
-#[tokio::test]
-async fn a_file_with_an_outcome_opens_no_multipart_upload() {
-    let fixture = Fixture::new().await;
-    let (session, claim) = fixture.uploading(2).await;
-    let open = async |number| {
-        let claim = claim.clone();
-        write!(fixture, |conn| jobs::multipart_opened(
-            conn,
-            &claim,
-            LEASE,
-            number,
-            "upload",
-            8 << 20
-        ))
-        .unwrap();
-    };
-    let states = "SELECT string_agg(number || ' ' || status || ' ' || coalesce(upload_id, '-'), ', ' ORDER BY number) FROM file_uploads";
-    fixture
-        .record(&claim, vec![outcome(1, FileStatus::Uploaded)])
-        .await
-        .unwrap();
-    open(1).await;
-    open(2).await;
-    assert_eq!(fixture.sql(states).await, "1 uploaded -, 2 uploading upload");
-    fixture
-        .record(&claim, vec![outcome(2, FileStatus::Failed)])
-        .await
-        .unwrap();
-    assert_eq!(fixture.sql(states).await, "1 uploaded -, 2 failed -");
-    assert_eq!(fixture.get(session).await.files.pending(), 0);
-}
-
-#[tokio::test]
-async fn the_last_look_fails_what_was_uploaded_and_nothing_else() {
-    let fixture = Fixture::new().await;
-    let (session, old) = fixture.uploading(3).await;
-    let seen = let_lease_run_out(&fixture).await;
-    expire(&fixture, &seen).await;
-    let claim = fixture.claim(old.job_id, "w2").await.unwrap();
-    let outcomes = [
-        outcome(1, FileStatus::Uploaded),
-        outcome(2, FileStatus::Uploaded),
-        outcome(3, FileStatus::Skipped),
-    ];
-    fixture.record(&claim, outcomes.to_vec()).await.unwrap();
-    let finish = fixture.end(&claim, false).await.unwrap().unwrap();
-    let finish = fixture.claim(finish.id, "finisher").await.unwrap();
-    let looking = finish.clone();
-    let doubtful = write!(fixture, |conn| jobs::doubtful_files(conn, &looking, 0, 10)).unwrap();
-    assert_eq!(
-        doubtful.iter().map(|file| file.number).collect::<Vec<_>>(),
-        [1, 2],
-        "its job was claimed twice"
-    );
-    let wrong: Vec<_> = [2, 3]
-        .map(|number| (number, "another object".to_owned()))
-        .to_vec();
-    let (contradicting, finishing) = (finish.clone(), finish);
-    write!(fixture, |conn| jobs::contradict(
-        conn,
-        &contradicting,
-        LEASE,
-        &wrong
-    ))
-    .unwrap();
-    let status = write!(fixture, |conn| jobs::finish_session(conn, &finishing, LEASE)).unwrap();
-    assert_eq!(status, SessionStatus::CompletedWithErrors);
-    let files = fixture.get(session).await.files;
-    assert_eq!((files.uploaded, files.failed, files.skipped), (1, 1, 1));
-}
-
-#[tokio::test]
-async fn a_new_holder_blames_nobody_yet() {
-    let fixture = Fixture::new().await;
-    let (session, old) = fixture.uploading(2).await;
-    let (naming, job_id) = (old.clone(), old.job_id);
-    write!(fixture, |conn| jobs::suspect(conn, &naming, LEASE, 1)).unwrap();
-    write!(fixture, |conn| jobs::release(conn, &old, Duration::ZERO, None)).unwrap();
-    fixture.claim(job_id, "w2").await.unwrap();
-    let seen = let_lease_run_out(&fixture).await;
-    expire(&fixture, &seen).await;
-    assert_eq!(
-        fixture.get(session).await.files.failed,
-        0,
-        "it vanished before it named a file"
-    );
-    assert_eq!(fixture.claim(job_id, "w3").await.unwrap().crashes, 1);
-}
-
-#[tokio::test]
-async fn what_is_blamed_has_no_outcome_yet() {
-    let fixture = Fixture::new().await;
-    let (session, claim) = fixture.uploading(1).await;
-    let naming = claim.clone();
-    write!(fixture, |conn| jobs::suspect(conn, &naming, LEASE, 1)).unwrap();
-    fixture
-        .record(&claim, vec![outcome(1, FileStatus::Uploaded)])
-        .await
-        .unwrap();
-    let seen = let_lease_run_out(&fixture).await;
-    expire(&fixture, &seen).await;
-    let files = fixture.get(session).await.files;
-    assert_eq!((files.uploaded, files.failed), (1, 0));
 }
 
 #[tokio::test]
@@ -470,4 +338,49 @@ async fn what_is_not_due_is_not_pushed_and_a_finish_job_goes_to_the_head() {
     let claim = fixture.claim(claim.job_id, "w2").await.unwrap();
     let finish = fixture.end(&claim, false).await.unwrap().unwrap();
     assert_eq!(due("any").await, [finish]);
+}
+
+#[tokio::test]
+async fn a_stop_leaves_the_finish_job_where_it_is() {
+    let fixture = Fixture::new().await;
+    let (session, claim) = fixture.uploading(1).await;
+    fixture
+        .record(&claim, vec![outcome(1, FileStatus::Uploaded)])
+        .await
+        .unwrap();
+    let finish = fixture.end(&claim, false).await.unwrap().unwrap();
+    write!(fixture, |conn| sessions::pause(conn, session)).unwrap();
+    let counts = fixture.system(async |conn| sweep::due_counts(conn).await).await;
+    assert_eq!(
+        counts.iter().map(|count| count.count).collect::<Vec<_>>(),
+        [1],
+        "it is not parked"
+    );
+    assert!(
+        fixture.cancel(session).await.unwrap().jobs.is_empty(),
+        "it has one"
+    );
+    assert_eq!(fixture.finish(&finish).await.unwrap(), SessionStatus::Cancelled);
+}
+
+#[tokio::test]
+async fn a_sweep_adds_nothing_to_what_goes_on_or_was_not_started() {
+    let fixture = Fixture::new().await;
+    let (_, claim) = fixture.uploading(1).await;
+    write!(fixture, |conn| jobs::release(conn, &claim, Duration::ZERO, None)).unwrap();
+    fixture
+        .try_create(|new| {
+            new.start = false;
+            new.settings.dry_run = true;
+        })
+        .await
+        .unwrap();
+    let before = everything(&fixture).await;
+    fixture
+        .system(async |conn| {
+            sweep::close_stopped(conn).await?;
+            sweep::add_missing_finishes(conn).await
+        })
+        .await;
+    assert_eq!(everything(&fixture).await, before);
 }

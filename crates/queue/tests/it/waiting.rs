@@ -101,3 +101,21 @@ async fn wake_tokens_stay_few() {
         8
     );
 }
+
+#[tokio::test]
+async fn a_company_that_is_put_on_its_ring_wakes_who_waits() {
+    let redis = RedisServer::start().await;
+    let queue = redis.queue().await;
+    let company = CompanyId::new();
+    queue.push(&jobs(1..=2, company)).await.unwrap();
+    let id = queue.take(&media()).await.unwrap().unwrap();
+    queue.put_back_parked(&job(id.0, company)).await.unwrap();
+    // No token is left of the push.
+    while queue.wait(&media(), Duration::ZERO).await.unwrap() {}
+    assert_eq!(
+        queue.ensure_ring(&[("media".to_owned(), company)]).await.unwrap(),
+        1
+    );
+    assert!(queue.wait(&media(), LONGEST_WAIT).await.unwrap());
+    assert_eq!(queue.take(&media()).await.unwrap(), Some(id));
+}

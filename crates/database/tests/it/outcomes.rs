@@ -1,0 +1,112 @@
+//! The outcomes of files: what has one keeps it, and who is blamed for a crash.
+
+use crate::fixture::{Fixture, LEASE, outcome, write};
+use database::TenantConn;
+use database::jobs;
+use domain::{FileStatus, SessionStatus};
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_file_with_an_outcome_opens_no_multipart_upload() {
+    let fixture = Fixture::new().await;
+    let (session, claim) = fixture.uploading(2).await;
+    let open = async |number| {
+        let claim = claim.clone();
+        write!(fixture, |conn| jobs::multipart_opened(
+            conn,
+            &claim,
+            LEASE,
+            number,
+            "upload",
+            8 << 20
+        ))
+        .unwrap();
+    };
+    let states = "SELECT string_agg(number || ' ' || status || ' ' || coalesce(upload_id, '-'), ', ' ORDER BY number) FROM file_uploads";
+    fixture
+        .record(&claim, vec![outcome(1, FileStatus::Uploaded)])
+        .await
+        .unwrap();
+    open(1).await;
+    open(2).await;
+    assert_eq!(fixture.sql(states).await, "1 uploaded -, 2 uploading upload");
+    fixture
+        .record(&claim, vec![outcome(2, FileStatus::Failed)])
+        .await
+        .unwrap();
+    assert_eq!(fixture.sql(states).await, "1 uploaded -, 2 failed -");
+    assert_eq!(fixture.get(session).await.files.pending(), 0);
+}
+
+#[tokio::test]
+async fn the_last_look_fails_what_was_uploaded_and_nothing_else() {
+    let fixture = Fixture::new().await;
+    let (session, old) = fixture.uploading(3).await;
+    let seen = fixture.let_lease_run_out().await;
+    fixture.expire(&seen).await;
+    let claim = fixture.claim(old.job_id, "w2").await.unwrap();
+    let outcomes = [
+        outcome(1, FileStatus::Uploaded),
+        outcome(2, FileStatus::Uploaded),
+        outcome(3, FileStatus::Skipped),
+    ];
+    fixture.record(&claim, outcomes.to_vec()).await.unwrap();
+    let finish = fixture.end(&claim, false).await.unwrap().unwrap();
+    let finish = fixture.claim(finish.id, "finisher").await.unwrap();
+    let looking = finish.clone();
+    let doubtful = write!(fixture, |conn| jobs::doubtful_files(conn, &looking, 0, 10)).unwrap();
+    assert_eq!(
+        doubtful.iter().map(|file| file.number).collect::<Vec<_>>(),
+        [1, 2],
+        "its job was claimed twice"
+    );
+    let wrong: Vec<_> = [2, 3]
+        .map(|number| (number, "another object".to_owned()))
+        .to_vec();
+    let (contradicting, finishing) = (finish.clone(), finish);
+    write!(fixture, |conn| jobs::contradict(
+        conn,
+        &contradicting,
+        LEASE,
+        &wrong
+    ))
+    .unwrap();
+    let status = write!(fixture, |conn| jobs::finish_session(conn, &finishing, LEASE)).unwrap();
+    assert_eq!(status, SessionStatus::CompletedWithErrors);
+    let files = fixture.get(session).await.files;
+    assert_eq!((files.uploaded, files.failed, files.skipped), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_new_holder_blames_nobody_yet() {
+    let fixture = Fixture::new().await;
+    let (session, old) = fixture.uploading(2).await;
+    let (naming, job_id) = (old.clone(), old.job_id);
+    write!(fixture, |conn| jobs::suspect(conn, &naming, LEASE, 1)).unwrap();
+    write!(fixture, |conn| jobs::release(conn, &old, Duration::ZERO, None)).unwrap();
+    fixture.claim(job_id, "w2").await.unwrap();
+    let seen = fixture.let_lease_run_out().await;
+    fixture.expire(&seen).await;
+    assert_eq!(
+        fixture.get(session).await.files.failed,
+        0,
+        "it vanished before it named a file"
+    );
+    assert_eq!(fixture.claim(job_id, "w3").await.unwrap().crashes, 1);
+}
+
+#[tokio::test]
+async fn what_is_blamed_has_no_outcome_yet() {
+    let fixture = Fixture::new().await;
+    let (session, claim) = fixture.uploading(1).await;
+    let naming = claim.clone();
+    write!(fixture, |conn| jobs::suspect(conn, &naming, LEASE, 1)).unwrap();
+    fixture
+        .record(&claim, vec![outcome(1, FileStatus::Uploaded)])
+        .await
+        .unwrap();
+    let seen = fixture.let_lease_run_out().await;
+    fixture.expire(&seen).await;
+    let files = fixture.get(session).await.files;
+    assert_eq!((files.uploaded, files.failed), (1, 0));
+}
