@@ -27,6 +27,7 @@ const PROBLEM: &str = "application/problem+json";
         (name = "cycles", description = "The delivery rounds of a project"),
         (name = "sources", description = "The directories that uploads may read"),
         (name = "sessions", description = "Upload runs and their files"),
+        (name = "queue", description = "What waits, and why"),
         (name = "service", description = "For whoever runs the service"),
     ),
 )]

@@ -10,6 +10,7 @@ mod live;
 #[path = "../tests/protocol/mod.rs"]
 mod protocol;
 mod recorder;
+mod registry;
 mod scan_job;
 mod sweeper;
 mod target;

@@ -13,6 +13,7 @@ use database::jobs::{self, FoundFile};
 use database::sessions::{MAX_BYTES_PER_JOB, MAX_FILES_PER_JOB};
 use domain::object_key::{PathText, object_key};
 use domain::{FileErrorCode, FileStatus, JobState, StopFlag};
+use settings::root_name;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,7 +67,7 @@ pub async fn run(lease: &Lease) -> Result<(), JobFailure> {
         }
         Err(ScanError::SourceUnreadable { path, detail }) => Err(JobFailure::Session {
             code: domain::SessionErrorCode::SourceUnreadable,
-            detail: format!("{}/{path}: {detail}", order.session.source_root),
+            detail: format!("{}/{path}: {detail}", root_name(&order.session.source_root)),
             may_pass: false,
         }),
         Err(ScanError::Stopped) => Err(JobFailure::Stopped),

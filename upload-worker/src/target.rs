@@ -6,7 +6,7 @@ use database::jobs::WorkOrder;
 use database::projects::Project;
 use domain::{CompanyId, ProjectId, SessionErrorCode, SessionSettings};
 use identity::sealing::{ProjectCredentials, SecretsKey};
-use settings::{SourceRoots, StorageDefaults};
+use settings::{SourceRoots, StorageDefaults, root_name};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use storage::{Bucket, BucketConfig, Credentials};
@@ -41,10 +41,11 @@ impl Targets {
     /// # Errors
     /// When this worker has no such root for the company, or cannot open it.
     pub async fn source_root(&self, order: &WorkOrder) -> Result<SourceRoot, JobFailure> {
-        let name = &order.session.source_root;
+        let location = &order.session.source_root;
+        let name = root_name(location);
         let root = self
             .roots
-            .get(name, &order.company_code)
+            .at(location, &order.company_code)
             .ok_or_else(|| JobFailure::Session {
                 code: SessionErrorCode::UnknownRoot,
                 detail: format!("this company has no source root {name:?} on the worker"),

@@ -12,7 +12,7 @@ use database::jobs::{self, Claim, Claiming, JobError};
 use database::{Database, SystemConn};
 use domain::backoff::Backoff;
 use domain::{CompanyId, JobId, JobKind, QueuedJob, SessionErrorCode};
-use queue::Queue;
+use queue::{Queue, RunningJobs};
 use secrecy::ExposeSecret;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,12 +65,15 @@ pub struct Worker {
     pub stopping: CancellationToken,
     /// Ends when the grace after that is over: jobs are given back as they are.
     pub giving_up: CancellationToken,
-    concurrency: usize,
-    locations: Vec<String>,
+    /// Files in flight at most, over all jobs.
+    pub concurrency: usize,
+    /// Where it takes jobs: its source roots.
+    pub locations: Vec<String>,
     /// Files that wait for a slot here already, over all jobs.
     backlog: AtomicUsize,
     uploads: AtomicUsize,
     scans: AtomicUsize,
+    finishes: AtomicUsize,
     /// Held by every job for reading, and for writing by one that runs alone.
     company: RwLock<()>,
 }
@@ -126,7 +129,7 @@ impl Worker {
                 .await
                 .context("REDIS_URL")?,
             engine: Engine::new(concurrency, settings.memory_bytes),
-            locations: settings.source_roots.names(),
+            locations: settings.source_roots.locations(),
             targets: Targets::new(&settings)?,
             live: Arc::default(),
             lease: settings.lease,
@@ -136,6 +139,7 @@ impl Worker {
             backlog: AtomicUsize::new(0),
             uploads: AtomicUsize::new(0),
             scans: AtomicUsize::new(0),
+            finishes: AtomicUsize::new(0),
             company: RwLock::new(()),
         })
     }
@@ -146,12 +150,13 @@ impl Worker {
         tracing::info!(worker_id = worker.id, locations = ?worker.locations, concurrency = worker.concurrency, "taking jobs");
         let services = CancellationToken::new();
         let reporter = tokio::spawn(crate::live::report(worker.clone(), services.clone()));
+        let registry = tokio::spawn(crate::registry::report(worker.clone()));
         let sweeper = tokio::spawn(sweeper::run(worker.clone(), services.clone()));
         let mut jobs = JoinSet::new();
         worker.take_jobs(&mut jobs).await;
         while jobs.join_next().await.is_some() {}
         services.cancel();
-        let _ = tokio::join!(reporter, sweeper);
+        let _ = tokio::join!(reporter, registry, sweeper);
         tracing::info!("stopped");
     }
 
@@ -183,6 +188,15 @@ impl Worker {
     fn has_room(&self) -> bool {
         self.uploads.load(Ordering::Relaxed) < MAX_UPLOADS
             && self.backlog.load(Ordering::Relaxed) < 2 * self.concurrency
+    }
+
+    /// The jobs it runs now.
+    pub fn running(&self) -> RunningJobs {
+        RunningJobs {
+            scan: self.scans.load(Ordering::Relaxed),
+            upload: self.uploads.load(Ordering::Relaxed),
+            finish: self.finishes.load(Ordering::Relaxed),
+        }
     }
 
     /// Takes one id and claims it. `false`: there is none.
@@ -350,17 +364,15 @@ impl Place {
             cap: usize::MAX,
         };
         place.worker.backlog.fetch_add(place.share(), Ordering::Relaxed);
-        if let Some(counter) = place.counter() {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
+        place.counter().fetch_add(1, Ordering::Relaxed);
         place
     }
 
-    fn counter(&self) -> Option<&AtomicUsize> {
+    fn counter(&self) -> &AtomicUsize {
         match self.kind {
-            JobKind::Scan => Some(&self.worker.scans),
-            JobKind::Upload => Some(&self.worker.uploads),
-            JobKind::Finish => None,
+            JobKind::Scan => &self.worker.scans,
+            JobKind::Upload => &self.worker.uploads,
+            JobKind::Finish => &self.worker.finishes,
         }
     }
 
@@ -390,8 +402,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.worker.backlog.fetch_sub(self.share(), Ordering::Relaxed);
-        if let Some(counter) = self.counter() {
-            counter.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.counter().fetch_sub(1, Ordering::Relaxed);
     }
 }

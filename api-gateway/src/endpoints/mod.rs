@@ -7,6 +7,7 @@ pub(crate) mod cycles;
 pub(crate) mod health;
 pub(crate) mod jwks;
 pub(crate) mod projects;
+pub(crate) mod queue;
 pub(crate) mod sessions;
 pub(crate) mod sources;
 pub(crate) mod users;
@@ -22,6 +23,7 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
     cycles::register(config);
     sources::register(config);
     sessions::register(config);
+    queue::register(config);
     config
         .service(jwks::jwks)
         .service(health::live)

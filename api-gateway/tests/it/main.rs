@@ -14,6 +14,7 @@ mod fixture;
 mod http;
 mod people;
 mod projects;
+mod queue;
 mod sessions;
 mod sign_in;
 mod sources;

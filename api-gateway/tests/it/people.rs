@@ -38,6 +38,122 @@ async fn a_platform_admin_makes_companies() {
 }
 
 #[tokio::test]
+async fn a_company_is_changed_by_its_owner_and_its_limits_by_a_platform_admin() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let owner = world.other_company(&admin, "OTHER").await;
+    let path = format!("/api/companies/{}", owner.company_id());
+    assert_eq!(
+        owner.get(&path).await.ok()["quota"],
+        json!({"max_concurrent_jobs": null})
+    );
+
+    let own = json!({"company_name": "Other Ltd", "contact_email": "it@other.example"});
+    let changed = owner.patch(&path, own).await.ok();
+    assert_eq!(
+        (text(&changed, "company_name"), text(&changed, "contact_email")),
+        ("Other Ltd", "it@other.example")
+    );
+    assert_eq!(
+        owner.get("/api/auth/me").await.ok()["company"]["company_name"],
+        "Other Ltd"
+    );
+    let cleared = owner.patch(&path, json!({"contact_email": null})).await.ok();
+    assert_eq!(
+        (&cleared["contact_email"], &cleared["company_name"]),
+        (&json!(null), &json!("Other Ltd"))
+    );
+    // What is refused changes nothing, not even the part that would have been allowed.
+    for beyond in [
+        json!({"company_name": "x", "quota": {"max_concurrent_jobs": 9}}),
+        json!({"company_name": "x", "quota": {"max_concurrent_jobs": null}}),
+        json!({"company_name": "x", "is_active": true}),
+    ] {
+        owner.patch(&path, beyond).await.problem(403, "permission_denied");
+    }
+    assert_eq!(owner.get(&path).await.ok(), cleared);
+
+    let limited = admin
+        .patch(&path, json!({"quota": {"max_concurrent_jobs": 2}}))
+        .await
+        .ok();
+    assert_eq!(limited["quota"], json!({"max_concurrent_jobs": 2}));
+    assert_eq!(owner.get(&path).await.ok(), limited);
+    assert_eq!(
+        admin.patch(&path, json!({"quota": {}})).await.ok()["quota"],
+        limited["quota"]
+    );
+    let unlimited = admin
+        .patch(&path, json!({"quota": {"max_concurrent_jobs": null}}))
+        .await
+        .ok();
+    assert_eq!(unlimited["quota"], json!({"max_concurrent_jobs": null}));
+
+    let bad = json!({"company_name": "", "contact_email": "x", "quota": {"max_concurrent_jobs": 0}});
+    assert_eq!(
+        admin.patch(&path, bad).await.bad_fields(),
+        ["/company_name", "/contact_email", "/quota/max_concurrent_jobs"]
+    );
+    let bad = json!({"company_code": "NEW", "company_name": null, "quota": {"max_users": 1, "max_concurrent_jobs": 1.5}});
+    let mut fields = admin.patch(&path, bad).await.bad_fields();
+    fields.sort();
+    assert_eq!(
+        fields,
+        [
+            "/company_code",
+            "/company_name",
+            "/quota/max_concurrent_jobs",
+            "/quota/max_users"
+        ]
+    );
+
+    // A company that is closed keeps its people out; nobody locks themselves out.
+    assert_eq!(
+        admin.patch(&path, json!({"is_active": false})).await.ok()["is_active"],
+        false
+    );
+    owner.get(&path).await.problem(401, "unauthenticated");
+    admin.patch(&path, json!({"is_active": true})).await.ok();
+    owner.get(&path).await.ok();
+    let home = format!("/api/companies/{}", admin.company_id());
+    admin
+        .patch(&home, json!({"is_active": false}))
+        .await
+        .problem(409, "own_account");
+
+    // Nobody else: not the other roles, and not the owner of another company.
+    for role in ["admin", "member", "viewer"] {
+        let person = world.person(&admin, &format!("some-{role}"), role).await;
+        person
+            .patch(&home, json!({"company_name": "x"}))
+            .await
+            .problem(403, "permission_denied");
+        person
+            .patch(&path, json!({"company_name": "x"}))
+            .await
+            .problem(403, "permission_denied");
+    }
+    owner
+        .patch(&home, json!({"company_name": "x"}))
+        .await
+        .problem(404, "not_found");
+    owner
+        .patch(
+            &format!("/api/companies/{}", uuid::Uuid::now_v7()),
+            json!({"company_name": "x"}),
+        )
+        .await
+        .problem(404, "not_found");
+    admin
+        .patch(
+            &format!("/api/companies/{}", uuid::Uuid::now_v7()),
+            json!({"company_name": "x"}),
+        )
+        .await
+        .problem(404, "not_found");
+}
+
+#[tokio::test]
 async fn people_are_entered_found_and_changed() {
     let world = World::new().await;
     let admin = world.admin().await;

@@ -143,6 +143,75 @@ pub(crate) struct FailureGroup {
     pub(crate) advice: String,
 }
 
+/// What a company has waiting and running.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Queue {
+    pub(crate) max_concurrent_jobs: Option<u64>,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) running_upload_jobs: u64,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) roots: Vec<QueueRoot>,
+}
+
+/// The same at one source root.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct QueueRoot {
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) root: String,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) state: String,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) waiting_jobs: u64,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) delayed_jobs: u64,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) paused_jobs: u64,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) running_jobs: u64,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) files_left: u64,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) bytes_left: u64,
+    pub(crate) place_in_line: Option<u64>,
+    pub(crate) companies_in_line: Option<u64>,
+    pub(crate) workers_alive: Option<u64>,
+    pub(crate) eta_s: Option<u64>,
+}
+
+impl Queue {
+    /// Why nothing begins at the source root of this name; None where it does, or where nobody knows.
+    pub(crate) fn reason(&self, root: &str) -> Option<String> {
+        let named = self.roots.iter().filter(|entry| entry.root == root);
+        named.filter_map(|entry| self.reason_at(entry)).next()
+    }
+
+    /// As [`Queue::reason`], of one of the entries here.
+    pub(crate) fn reason_at(&self, root: &QueueRoot) -> Option<String> {
+        match root.state.as_str() {
+            "no_worker" => Some(format!(
+                "no running worker serves the source root {:?}",
+                root.root
+            )),
+            "queue_unavailable" => Some("the queue is away; what waits begins when it is back".to_owned()),
+            "limit_reached" => Some(match self.max_concurrent_jobs {
+                Some(limit) => format!(
+                    "your company already runs {} of at most {limit} upload jobs",
+                    self.running_upload_jobs
+                ),
+                None => "your company runs as many upload jobs as it may".to_owned(),
+            }),
+            "in_line" => match root.place_in_line? {
+                0 | 1 => Some("your company is next, as soon as a worker has room".to_owned()),
+                2 => Some("1 company before yours".to_owned()),
+                place => Some(format!("{} companies before yours", place - 1)),
+            },
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,5 +231,46 @@ mod tests {
         assert!(session.is_ended());
         let later: Session = view(&json!({"status": "a_later_invention"}));
         assert!(!later.is_ended());
+    }
+
+    #[test]
+    fn each_cause_to_wait_is_said() {
+        let reason = |root: Value| {
+            let queue: Queue = view(&json!({
+                "max_concurrent_jobs": 2, "running_upload_jobs": 2, "workers_alive": null, "roots": [{"root": "x"}, root]
+            }));
+            queue.reason("lab")
+        };
+        for (state, place, said) in [
+            (
+                "no_worker",
+                json!(1),
+                Some("no running worker serves the source root \"lab\""),
+            ),
+            (
+                "limit_reached",
+                json!(null),
+                Some("your company already runs 2 of at most 2 upload jobs"),
+            ),
+            (
+                "queue_unavailable",
+                json!(null),
+                Some("the queue is away; what waits begins when it is back"),
+            ),
+            (
+                "in_line",
+                json!(1),
+                Some("your company is next, as soon as a worker has room"),
+            ),
+            ("in_line", json!(2), Some("1 company before yours")),
+            ("in_line", json!(4), Some("3 companies before yours")),
+            ("in_line", json!(null), None),
+            ("running", json!(1), None),
+            ("a_later_invention", json!(1), None),
+        ] {
+            let root = json!({"root": "lab", "state": state, "place_in_line": place});
+            assert_eq!(reason(root).as_deref(), said, "{state}");
+        }
+        assert_eq!(reason(json!({"root": "other", "state": "no_worker"})), None);
     }
 }

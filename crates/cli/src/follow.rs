@@ -2,23 +2,28 @@
 //! A lost connection or a restarted gateway does not end the watch; only silence beyond the patience does. The
 //! upload itself runs on the workers and never depends on this.
 
-use crate::api::{Session, view};
+use crate::api::{Queue, Session, view};
 use crate::client::Client;
 use crate::problem::Failure;
 use crate::progress::Progress;
+use crate::render::progress_line;
 use crate::sse::Decoder;
 use anyhow::Result;
 use domain::backoff::Backoff;
 use futures::StreamExt as _;
 use serde_json::Value;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// The server sends a comment every 15 s; three missed ones are a dead connection.
 const STREAM_SILENCE: Duration = Duration::from_secs(45);
 /// The first snapshot comes at once; where it does not, something on the way holds the stream back.
 const FIRST_EVENT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Where nothing moves for so long, the queue is asked why, and again each time.
+const QUIET: Duration = Duration::from_secs(3);
+/// How long that answer may take.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(500),
     cap: Duration::from_secs(5),
@@ -59,12 +64,45 @@ pub(crate) struct Follower<'a> {
     announced: bool,
     last_event_id: Option<String>,
     polling: bool,
+    quiet: Quiet,
+}
+
+/// An upload that does not move, and what was said of it.
+struct Quiet {
+    /// The source root it reads.
+    root: String,
+    /// How it stood when it last moved.
+    line: String,
+    is_paused: bool,
+    /// When the queue is asked next.
+    ask_at: Instant,
+    told: Option<String>,
+}
+
+impl Quiet {
+    /// Takes in how the session stands.
+    fn look(&mut self, session: &Session) {
+        let line = progress_line(session);
+        self.is_paused = session.status == "paused";
+        if line != self.line {
+            self.line = line;
+            self.ask_at = Instant::now() + QUIET;
+            self.told = None;
+        }
+    }
 }
 
 impl<'a> Follower<'a> {
     /// Follows the session whose state is `session`, giving up after `patience` without an answer.
     pub(crate) fn new(client: &'a Client, session: &Value, patience: Duration, progress: Progress) -> Self {
         let session: Session = view(session);
+        let quiet = Quiet {
+            line: progress_line(&session),
+            root: session.source.root,
+            is_paused: session.status == "paused",
+            ask_at: Instant::now() + QUIET,
+            told: None,
+        };
         Self {
             client,
             session: session.id,
@@ -76,6 +114,7 @@ impl<'a> Follower<'a> {
             announced: false,
             last_event_id: None,
             polling: false,
+            quiet,
         }
     }
 
@@ -168,20 +207,29 @@ impl<'a> Follower<'a> {
         let mut bytes = answer.bytes_stream();
         let mut decoder = Decoder::default();
         let opened = Instant::now();
+        let mut heard = opened;
         let mut had_event = false;
         loop {
             let wait = if had_event {
-                STREAM_SILENCE
+                STREAM_SILENCE.saturating_sub(heard.elapsed())
             } else {
                 FIRST_EVENT.saturating_sub(opened.elapsed())
             };
-            let chunk = match timeout(wait, bytes.next()).await {
+            let next = tokio::select! {
+                next = timeout(wait, bytes.next()) => next,
+                () = sleep_until(self.quiet.ask_at) => {
+                    self.explain().await;
+                    continue;
+                }
+            };
+            let chunk = match next {
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(Some(Err(_))) => return Ok(Step::Lost("the stream broke off".to_owned())),
                 Ok(None) => return Ok(Step::Closed),
                 Err(_) if had_event => return Ok(Step::Lost("the stream fell silent".to_owned())),
                 Err(_) => return Ok(Step::NoStream),
             };
+            heard = Instant::now();
             let Ok(events) = decoder.push(&chunk) else {
                 return Ok(Step::NoStream);
             };
@@ -221,6 +269,9 @@ impl<'a> Follower<'a> {
                 if self.is_over(&session)? {
                     return Ok(Step::Ended(session));
                 }
+                if self.quiet.ask_at <= Instant::now() {
+                    self.explain().await;
+                }
                 sleep(POLL_INTERVAL).await;
                 Ok(Step::GoesOn)
             }
@@ -231,12 +282,29 @@ impl<'a> Follower<'a> {
         }
     }
 
+    /// Says why nothing moves, where the queue knows. It is no loss where it cannot be asked.
+    async fn explain(&mut self) {
+        if !self.quiet.is_paused
+            && let Ok(queue) = self.client.get_within(&["queue"], QUEUE_TIMEOUT).await
+        {
+            let reason = view::<Queue>(&queue).reason(&self.quiet.root);
+            if let Some(reason) = &reason
+                && self.quiet.told.as_ref() != Some(reason)
+            {
+                self.progress.message(&format!("waiting: {reason}"));
+            }
+            self.quiet.told = reason;
+        }
+        self.quiet.ask_at = Instant::now() + QUIET;
+    }
+
     /// Shows a snapshot, and tells whether it is the last of this run.
     fn is_over(&mut self, value: &Value) -> Result<bool> {
         let session: Session = view(value);
         if session.run < self.run {
             return Ok(false);
         }
+        self.quiet.look(&session);
         let over = session.is_ended();
         if !over {
             self.progress.session(value)?;

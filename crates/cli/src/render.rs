@@ -52,7 +52,7 @@ pub(crate) fn duration(ms: u64) -> String {
 }
 
 /// A time that is an estimate: whole seconds are enough.
-fn time_left(s: u64) -> String {
+pub(crate) fn time_left(s: u64) -> String {
     if s < 60 {
         format!("{s} s")
     } else {

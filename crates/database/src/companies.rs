@@ -23,10 +23,26 @@ pub struct Company {
     pub contact_email: Option<String>,
     /// Whether its people may sign in.
     pub is_active: bool,
+    /// How many of its upload jobs run at once; `None`: no limit.
+    pub max_concurrent_jobs: Option<i32>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
+}
+
+/// What to change of a company; `None` leaves a thing as it is.
+#[derive(Clone, Debug, Default, AsChangeset)]
+#[diesel(table_name = companies)]
+pub struct CompanyChange {
+    /// What people call it.
+    pub company_name: Option<String>,
+    /// Whom to write to; `Some(None)`: nobody.
+    pub contact_email: Option<Option<String>>,
+    /// Whether its people may sign in.
+    pub is_active: Option<bool>,
+    /// How many of its upload jobs run at once; `Some(None)`: no limit.
+    pub max_concurrent_jobs: Option<Option<i32>>,
 }
 
 /// Makes a company.
@@ -81,4 +97,20 @@ pub async fn list(
         query = query.filter(companies::id.gt(cursor.0));
     }
     Ok(query.load(conn.raw()).await?)
+}
+
+/// Changes a company. What it may run more of begins with the next sweep.
+///
+/// # Errors
+/// [`DatabaseError::NotFound`] for none.
+pub async fn update(
+    conn: &mut SystemConn,
+    id: CompanyId,
+    change: CompanyChange,
+) -> Result<Company, DatabaseError> {
+    Ok(diesel::update(companies::table.find(id.0))
+        .set((change, companies::updated_at.eq(diesel::dsl::now)))
+        .returning(Company::as_returning())
+        .get_result(conn.raw())
+        .await?)
 }

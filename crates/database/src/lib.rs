@@ -20,6 +20,7 @@ mod schema;
 mod scope;
 pub mod sessions;
 pub mod sweep;
+pub mod workload;
 
 pub use error::DatabaseError;
 pub use scope::{Database, ScopeFn, SystemConn, TenantConn};

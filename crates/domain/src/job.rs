@@ -12,7 +12,8 @@ pub struct QueuedJob {
     pub id: JobId,
     /// Whose list it goes to.
     pub company_id: CompanyId,
-    /// The source root it reads, or [`ANY_LOCATION`].
+    /// The source root it reads, as `SOURCE_ROOTS` names it (`data`, or `data@ACME` where it is one company's), or
+    /// [`ANY_LOCATION`].
     pub location: String,
     /// Whether it goes before what waits already.
     pub at_head: bool,

@@ -47,6 +47,16 @@ impl Keys {
         format!("{}live:{session}:{worker}", self.prefix)
     }
 
+    /// SET by score of the workers that are alive, and of when they told so.
+    pub(crate) fn workers(&self) -> String {
+        format!("{}workers", self.prefix)
+    }
+
+    /// What one worker tells of itself, as JSON; expires.
+    pub(crate) fn worker(&self, id: &str) -> String {
+        format!("{}worker:{id}", self.prefix)
+    }
+
     /// Channel: the figures of a session have changed.
     pub(crate) fn progress(&self, session: SessionId) -> String {
         format!("{}progress:{session}", self.prefix)

@@ -10,6 +10,7 @@ mod hints;
 mod keys;
 mod lists;
 mod live;
+mod workers;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,7 +24,9 @@ use hints::Hints;
 use keys::Keys;
 
 pub use domain::{ANY_LOCATION, QueuedJob};
+pub use lists::Line;
 pub use live::{ActiveFile, Live};
+pub use workers::{FORGOTTEN_AFTER_S, RunningJobs, TELL_EVERY, WorkerInfo};
 
 /// How long an operation may take, with everything.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,9 +63,9 @@ pub enum QueueError {
     /// It answered with an error, or the connection broke.
     #[error("Redis failed: {0}")]
     Redis(#[from] RedisError),
-    /// Live figures that are no JSON.
-    #[error("live figures cannot be written: {0}")]
-    Live(#[source] serde_json::Error),
+    /// Figures that are no JSON.
+    #[error("figures cannot be written: {0}")]
+    Json(#[source] serde_json::Error),
 }
 
 impl Queue {

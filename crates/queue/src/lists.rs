@@ -28,6 +28,15 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scrip
 static PARK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/park.lua")));
 static ENSURE_RING: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/ensure_ring.lua")));
 
+/// The companies that have jobs at a location, seen by one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Its place: 1 is the next to be served. `None`: it does not stand in line.
+    pub place: Option<u64>,
+    /// How many companies stand in line, itself included.
+    pub companies: u64,
+}
+
 impl Queue {
     /// Puts jobs on their lists and wakes workers. A job that is on its list already stays where it is. Of several
     /// jobs for the head, the last one given comes first.
@@ -160,6 +169,30 @@ impl Queue {
         }
         self.run(async |connection| pipeline.query_async(connection).await)
             .await
+    }
+
+    /// Where each of these companies stands at the location, in the order given.
+    ///
+    /// # Errors
+    /// Where Redis fails.
+    pub async fn places(&self, lines: &[(String, CompanyId)]) -> Result<Vec<Line>, QueueError> {
+        if lines.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for (location, company) in lines {
+            let ring = self.keys.ring(location);
+            pipeline.cmd("LPOS").arg(&ring).arg(company.to_string());
+            pipeline.cmd("LLEN").arg(&ring);
+        }
+        let answers: Vec<Option<u64>> = self
+            .run(async |connection| pipeline.query_async(connection).await)
+            .await?;
+        let line = |answer: &[Option<u64>; 2]| Line {
+            place: answer[0].map(|before| before + 1),
+            companies: answer[1].unwrap_or(0),
+        };
+        Ok(answers.as_chunks().0.iter().map(line).collect())
     }
 
     /// Which of these jobs are not on their lists, in the order given. Reads each list whole: ask [`Queue::counts`]

@@ -39,7 +39,7 @@ impl Queue {
     /// # Errors
     /// Where Redis fails.
     pub async fn set_live(&self, session: SessionId, worker: &str, live: &Live) -> Result<(), QueueError> {
-        let json = serde_json::to_string(live).map_err(QueueError::Live)?;
+        let json = serde_json::to_string(live).map_err(QueueError::Json)?;
         let workers = self.keys.live_workers(session);
         let mut pipeline = redis::pipe();
         pipeline.sadd(&workers, worker).ignore();

@@ -13,7 +13,7 @@ mod worker;
 
 pub use gateway::{Gateway, Migration};
 pub use secrecy::{ExposeSecret, SecretString};
-pub use source_roots::{SourceRoot, SourceRoots};
+pub use source_roots::{SourceRoot, SourceRoots, root_name};
 pub use storage_defaults::{StaticCredentials, StorageDefaults};
 pub use tracing_setup::{LogFormat, Logging};
 pub use variable::{InvalidEnvironment, Problem, Source};

@@ -1,13 +1,26 @@
 //! The directories uploads may read from: `name=/path` for all companies, `name@COMPANY_CODE=/path` for one.
 //!
 //! Two companies may each have a root of the same name, and one that all share may stand behind them: a company's own
-//! comes first. A root's name is also the location under which its jobs are queued, so a worker that serves a name
-//! should be given that name's roots of all companies.
+//! comes first.
+//!
+//! What stands before the `=` is a root's *location*: jobs are queued under it, and a worker takes the jobs of the
+//! locations it was given. So a worker that has `data@ACME` takes no job of another company's `data`. A session keeps
+//! the location it was made with: all its jobs read the same root.
 
 use std::path::PathBuf;
 
 /// The location of jobs that any worker may run; no root may take its name.
 const RESERVED_NAME: &str = "any";
+/// Between a root's name and the code of the one company that sees it; no name has it.
+const COMPANY_MARK: char = '@';
+
+/// The name of the root at a location, as people know it: `data` of `data@ACME`.
+#[must_use]
+pub fn root_name(location: &str) -> &str {
+    location
+        .split_once(COMPANY_MARK)
+        .map_or(location, |(name, _)| name)
+}
 
 /// One allow-listed directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +34,15 @@ pub struct SourceRoot {
 }
 
 impl SourceRoot {
+    /// Where its jobs are queued: `name`, or `name@COMPANY_CODE`.
+    #[must_use]
+    pub fn location(&self) -> String {
+        match &self.company_code {
+            Some(code) => format!("{}{COMPANY_MARK}{code}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
     /// Whether the company with this code sees it.
     #[must_use]
     pub fn is_visible_to(&self, company_code: &str) -> bool {
@@ -78,16 +100,18 @@ impl SourceRoots {
             .max_by_key(|root| root.company_code.is_some())
     }
 
-    /// Their names, each once: the locations a worker serves.
+    /// The root at that location, where the company with this code sees it.
     #[must_use]
-    pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for root in &self.0 {
-            if !names.contains(&root.name) {
-                names.push(root.name.clone());
-            }
-        }
-        names
+    pub fn at(&self, location: &str, company_code: &str) -> Option<&SourceRoot> {
+        self.0
+            .iter()
+            .find(|root| root.location() == location && root.is_visible_to(company_code))
+    }
+
+    /// Where each is: the locations a worker serves.
+    #[must_use]
+    pub fn locations(&self) -> Vec<String> {
+        self.0.iter().map(SourceRoot::location).collect()
     }
 }
 
@@ -95,10 +119,8 @@ fn parse_entry(entry: &str) -> Result<SourceRoot, String> {
     let malformed =
         || format!("must be a list of name=/path or name@COMPANY_CODE=/path ({entry:?} is neither)");
     let (who, path) = entry.split_once('=').ok_or_else(malformed)?;
-    let (name, company_code) = match who.split_once('@') {
-        Some((name, code)) => (name, Some(code)),
-        None => (who, None),
-    };
+    let name = root_name(who);
+    let company_code = who.split_once(COMPANY_MARK).map(|(_, code)| code);
     let name_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     if !(1..=64).contains(&name.len()) || !name.bytes().all(name_byte) {
         return Err(format!(
@@ -152,7 +174,7 @@ mod tests {
         assert_eq!(names("acme"), ["media"]);
         assert_eq!(roots.get("lab", "ACME").unwrap().path, PathBuf::from("/srv/a=b"));
         assert_eq!(roots.get("lab", "OTHER"), None);
-        assert_eq!(roots.names(), ["media", "lab", "x"]);
+        assert_eq!(roots.locations(), ["media", "lab@ACME", "x@OTHER"]);
     }
 
     #[test]
@@ -166,7 +188,21 @@ mod tests {
         };
         assert_eq!(visible("B"), ["/b", "/x"]);
         assert_eq!(visible("C"), ["/shared", "/x"]);
-        assert_eq!(roots.names(), ["data", "x"]);
+    }
+
+    #[test]
+    fn a_location_is_one_root_of_those_who_see_it() {
+        let roots = SourceRoots::parse("data@a=/a,data=/shared,data@B=/b").unwrap();
+        assert_eq!(roots.locations(), ["data@A", "data", "data@B"]);
+        let path = |location, code| roots.at(location, code).map(|root| root.path.to_str().unwrap());
+        assert_eq!(path("data@A", "A"), Some("/a"));
+        // Made when the company had no root of its own: it goes on with what it began with.
+        assert_eq!(path("data", "A"), Some("/shared"));
+        assert_eq!(path("data@B", "A"), None);
+        assert_eq!(path("data@C", "C"), None);
+        for root in &roots.0 {
+            assert_eq!(root_name(&root.location()), root.name);
+        }
     }
 
     #[test]

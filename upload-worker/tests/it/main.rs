@@ -13,6 +13,7 @@ mod crashes;
 mod delivery;
 mod events;
 mod fixture;
+mod locations;
 mod outages;
 mod pausing;
 mod poison;

@@ -1,6 +1,7 @@
 //! Many workers on one session.
 
 use crate::fixture::{World, eventually, shared};
+use reqwest::Method;
 use serde_json::json;
 use std::time::Duration;
 
@@ -56,6 +57,60 @@ async fn a_company_keeps_to_its_limit() {
     })
     .await;
     assert_eq!(most, 1);
+    let session = place.api.ended_as(&id, "completed").await;
+    place.assert_delivered(&session).await;
+    world.stack.stop().await;
+}
+
+/// A company's limit keeps its second job waiting, and says so; once the limit is raised, the job goes while the first
+/// one still runs.
+#[tokio::test]
+async fn a_raised_limit_lets_waiting_jobs_go() {
+    let world = World::start(1, 5).await;
+    let me = world.api.get("/api/auth/me").await;
+    let company = format!("/api/companies/{}", me["company"]["id"].as_str().unwrap());
+    let limit = async |limit: u32| {
+        let body = json!({ "quota": { "max_concurrent_jobs": limit } });
+        let (status, company) = world.api.call(Method::PATCH, &company, Some(body)).await;
+        assert_eq!(status, 200, "{company}");
+    };
+    limit(1).await;
+    let mut place = world.place("raised").await;
+    place.source.write_many(1_100);
+    // One file after the other: no job comes to its end for minutes.
+    place.s3.set_latency(Duration::from_millis(300));
+    let id = place.start(json!({ "concurrency": 1 })).await;
+    let jobs = async |state: &str| {
+        world
+            .sql(&format!(
+                "SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), '') FROM jobs
+                 WHERE session_id = '{id}' AND kind = 'upload' AND state = '{state}'"
+            ))
+            .await
+    };
+    let patience = Duration::from_secs(120);
+    let first = eventually("one job to run and one to wait", patience, async || {
+        let (running, waiting) = (jobs("running").await, jobs("ready").await);
+        (!running.is_empty() && !waiting.is_empty()).then_some(running)
+    })
+    .await;
+    eventually("the limit to be said", patience, async || {
+        let queue = world.api.get("/api/queue").await;
+        let roots = queue["roots"].as_array().unwrap();
+        roots
+            .iter()
+            .any(|root| root["state"] == "limit_reached")
+            .then_some(())
+    })
+    .await;
+    limit(2).await;
+    let both = eventually("the second job to run as well", patience, async || {
+        let running = jobs("running").await;
+        running.contains(' ').then_some(running)
+    })
+    .await;
+    assert!(both.split(' ').any(|id| id == first), "{first} of {both}");
+    place.s3.set_latency(Duration::ZERO);
     let session = place.api.ended_as(&id, "completed").await;
     place.assert_delivered(&session).await;
     world.stack.stop().await;

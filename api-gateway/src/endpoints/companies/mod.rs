@@ -3,6 +3,7 @@
 mod create;
 mod get;
 mod list;
+mod update;
 
 use chrono::{DateTime, Utc};
 use domain::CompanyId;
@@ -14,7 +15,8 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
     config
         .service(list::list)
         .service(create::create)
-        .service(get::get);
+        .service(get::get)
+        .service(update::update);
 }
 
 /// A tenant.
@@ -27,8 +29,16 @@ struct Company {
     contact_email: Option<String>,
     /// Whether its people may sign in.
     is_active: bool,
+    quota: Quota,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+}
+
+/// What a company may use.
+#[derive(Serialize, ToSchema)]
+struct Quota {
+    /// How many of its upload jobs run at once; null: no limit.
+    max_concurrent_jobs: Option<i32>,
 }
 
 impl From<database::companies::Company> for Company {
@@ -39,6 +49,9 @@ impl From<database::companies::Company> for Company {
             company_code: company.company_code,
             contact_email: company.contact_email,
             is_active: company.is_active,
+            quota: Quota {
+                max_concurrent_jobs: company.max_concurrent_jobs,
+            },
             created_at: company.created_at,
             updated_at: company.updated_at,
         }

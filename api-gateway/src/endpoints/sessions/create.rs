@@ -12,6 +12,7 @@ use database::DatabaseError;
 use database::sessions::{self, Moved, NewSession, SessionError};
 use domain::{Compare, CycleId, OnExisting, Permission, SessionId, SessionSettings};
 use serde::Deserialize;
+use settings::SourceRoot;
 use utoipa::ToSchema;
 
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -31,9 +32,11 @@ struct CreateSession {
 }
 
 impl CreateSession {
-    fn check(&self, state: &State, company_code: &str) -> Result<(), ApiError> {
+    /// Gives the location of its root.
+    fn check(&self, state: &State, company_code: &str) -> Result<String, ApiError> {
         let mut problems = Problems::default();
-        if state.source_roots.get(&self.source.root, company_code).is_none() {
+        let root = state.source_roots.get(&self.source.root, company_code);
+        if root.is_none() {
             problems.add(
                 "/source/root",
                 "unknown_root",
@@ -53,7 +56,9 @@ impl CreateSession {
             problems.add(format!("/settings/{}", problem.field), "invalid", problem.detail);
         }
         problems.finish()?;
-        refuse_later_settings(&settings)
+        refuse_later_settings(&settings)?;
+        root.map(SourceRoot::location)
+            .ok_or_else(|| ApiError::internal("a root that is none was let through"))
     }
 }
 
@@ -120,12 +125,12 @@ pub(crate) async fn create(
 ) -> Result<HttpResponse, ApiError> {
     actor.require(Permission::SessionCreate)?;
     let (wanted, hash) = body.read_with_hash()?;
-    wanted.check(&state, &actor.company_code)?;
+    let location = wanted.check(&state, &actor.company_code)?;
     let key = idempotency_key(&request)?;
     let new_session = || NewSession {
         cycle_id: wanted.cycle_id,
         user_id: actor.user.id,
-        source_root: wanted.source.root.clone(),
+        source_root: location.clone(),
         source_path: wanted.source.path.trim_end_matches('/').to_owned(),
         settings: wanted.settings.clone().unwrap_or_default(),
         repeats: wanted.repeats,

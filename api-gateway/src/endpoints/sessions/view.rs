@@ -9,6 +9,7 @@ use domain::{
     SessionStatus, UserId,
 };
 use serde::{Deserialize, Serialize};
+use settings::root_name;
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -144,7 +145,7 @@ impl Session {
             cycle_id: session.cycle_id,
             user_id: session.user_id,
             source: Source {
-                root: session.source_root,
+                root: root_name(&session.source_root).to_owned(),
                 path: session.source_path,
             },
             status: session.status,

@@ -88,6 +88,8 @@ pub(crate) enum Command {
     Roots(RootsCommand),
     /// Upload a directory of a source root, and watch it arrive
     Upload(UploadArgs),
+    /// Show what waits and runs at each source root, your company's place in line, and why it waits
+    Queue,
     /// The record of uploads
     #[command(subcommand)]
     Sessions(SessionsCommand),

@@ -120,6 +120,15 @@ impl Client {
         self.json(&self.call(Method::GET, segments)).await
     }
 
+    /// Reads one thing that is of no use later.
+    pub(crate) async fn get_within(&self, segments: &[&str], timeout: Duration) -> Result<Value> {
+        let call = Call {
+            timeout: Some(timeout),
+            ..self.call(Method::GET, segments)
+        };
+        self.json(&call).await
+    }
+
     /// Sends `body` and reads the answer.
     pub(crate) async fn send(&self, method: Method, segments: &[&str], body: Value) -> Result<Value> {
         let call = Call {

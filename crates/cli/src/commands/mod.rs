@@ -2,6 +2,7 @@
 
 mod cycles;
 mod projects;
+mod queue;
 mod roots;
 mod sessions;
 mod sign_in;
@@ -33,6 +34,7 @@ pub(crate) async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Projects(command) => projects::run(app, command).await?,
         Command::Cycles(command) => cycles::run(app, command).await?,
         Command::Roots(command) => roots::run(app, command).await?,
+        Command::Queue => queue::run(app).await?,
         Command::Sessions(command) => sessions::run(app, command).await?,
         Command::Files(args) => sessions::files(app, args).await?,
         Command::Failures(args) => sessions::failures(app, &args).await?,

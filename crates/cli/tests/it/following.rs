@@ -199,6 +199,9 @@ async fn without_a_stream_the_session_is_asked_for() {
         if is_events(asked) {
             return Answer::Text(200, "<html>a proxy's page</html>");
         }
+        if asked.line == "GET /api/queue" {
+            return problem(404, "not_found", "An older server");
+        }
         match polled.fetch_add(1, Ordering::SeqCst) {
             0 | 1 => Answer::Json(200, session("in_progress", 1)),
             2 => problem(503, "unavailable", "Starting"),
@@ -457,6 +460,88 @@ async fn a_retry_that_is_watched_does_not_take_the_last_run_for_its_own() {
         .run(&["retry", SESSION, "--watch"])
         .await
         .exits(0);
+}
+
+/// What the queue says of the root `lab`.
+fn queue_of_lab(state: &str, place: Option<u32>) -> Value {
+    json!({
+        "max_concurrent_jobs": null, "running_upload_jobs": 0, "workers_alive": 1,
+        "roots": [
+            {"root": "other", "state": "idle", "workers_alive": 1},
+            {"root": "lab", "state": state, "waiting_jobs": 1, "place_in_line": place, "companies_in_line": 3,
+             "workers_alive": 0, "files_left": 2, "bytes_left": 2048, "eta_s": null}
+        ]
+    })
+}
+
+fn waiting_in_lab() -> Value {
+    let mut session = session("pending", 0);
+    session["source"] = json!({"root": "lab", "path": ""});
+    session
+}
+
+#[tokio::test]
+async fn an_upload_that_does_not_begin_is_explained_once_for_each_cause() {
+    let asked_times = AtomicU32::new(0);
+    let states = [
+        ("no_worker", None),
+        ("no_worker", None),
+        ("in_line", Some(3)),
+        ("in_line", Some(1)),
+    ];
+    let api = FakeApi::start(move |asked| match asked.line.as_str() {
+        "POST /api/sessions" => Answer::Json(201, waiting_in_lab()),
+        "GET /api/queue" => {
+            let (state, place) = states[asked_times.fetch_add(1, Ordering::SeqCst).min(3) as usize];
+            Answer::Json(200, queue_of_lab(state, place))
+        }
+        _ if is_events(asked) => problem(404, "not_found", "No stream"),
+        _ if asked_times.load(Ordering::SeqCst) < 4 => Answer::Json(200, waiting_in_lab()),
+        _ => Answer::Json(200, session("completed", 4)),
+    })
+    .await;
+    let ran = User::signed_in(&api).run(&UPLOAD).await.exits(0);
+    let said: Vec<&str> = ran
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("waiting"))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "waiting: no running worker serves the source root \"lab\"",
+            "waiting: 2 companies before yours",
+            "waiting: your company is next, as soon as a worker has room",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_upload_that_does_not_begin_is_explained_while_its_stream_is_silent() {
+    let api = FakeApi::start(|asked| match asked.line.as_str() {
+        "GET /api/queue" => Answer::Json(200, queue_of_lab("no_worker", None)),
+        _ if is_events(asked) => Answer::EventsThenSilence(event(1, "session", &waiting_in_lab())),
+        _ => Answer::Json(200, waiting_in_lab()),
+    })
+    .await;
+    let user = User::signed_in(&api);
+    let mut child = user.spawn(&["watch", SESSION]);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let said = async {
+        while let Some(line) = stderr.next_line().await.unwrap() {
+            if line == "waiting: no running worker serves the source root \"lab\"" {
+                return;
+            }
+        }
+        panic!("it ended without a word");
+    };
+    timeout(PATIENCE, said).await.unwrap();
+    assert!(
+        api.asked_for("GET /api/queue")
+            .iter()
+            .all(|asked| asked.is_authorized("access-1"))
+    );
+    child.kill().await.unwrap();
 }
 
 #[tokio::test]

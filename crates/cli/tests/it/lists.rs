@@ -168,6 +168,70 @@ async fn roots_are_browsed() {
 }
 
 #[tokio::test]
+async fn the_queue_is_shown_with_its_reasons() {
+    let queue = json!({
+        "waiting_jobs": 7, "running_jobs": 2, "max_concurrent_jobs": 2, "running_upload_jobs": 2,
+        "queue_available": true, "workers_alive": 3,
+        "roots": [
+            {"root": "lab", "state": "limit_reached", "waiting_jobs": 3, "delayed_jobs": 1, "paused_jobs": 1,
+             "running_jobs": 2, "files_left": 1500, "bytes_left": 4096, "place_in_line": null,
+             "companies_in_line": 2, "workers_alive": 3, "eta_s": 720},
+            {"root": "media", "state": "no_worker", "waiting_jobs": 2, "delayed_jobs": 0, "paused_jobs": 0,
+             "running_jobs": 0, "files_left": 0, "bytes_left": 0, "place_in_line": 2, "companies_in_line": 5,
+             "workers_alive": 0, "eta_s": null}
+        ]
+    });
+    let api = FakeApi::start({
+        let queue = queue.clone();
+        move |_| Answer::Json(200, queue.clone())
+    })
+    .await;
+    let user = User::signed_in(&api);
+    let ran = user.run(&["queue"]).await.exits(0);
+    let lines: Vec<Vec<&str>> = ran
+        .stdout
+        .lines()
+        .map(|line| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .collect()
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            vec![
+                "ROOT",
+                "STATE",
+                "WAITING",
+                "RUNNING",
+                "LEFT",
+                "PLACE",
+                "WORKERS",
+                "TIME LEFT"
+            ],
+            vec![
+                "lab",
+                "limit reached",
+                "5",
+                "2",
+                "1,500 files, 4.00 KiB",
+                "-",
+                "3",
+                "12m 00s"
+            ],
+            vec!["media", "no worker", "2", "0", "-", "2 of 5", "0", "-"],
+            vec!["your company runs 2 of at most 2 upload jobs"],
+            vec!["lab: waiting: your company already runs 2 of at most 2 upload jobs"],
+            vec!["media: waiting: no running worker serves the source root \"media\""],
+        ]
+    );
+    assert_eq!(user.run(&["queue", "--json"]).await.exits(0).json(), queue);
+    assert_eq!(api.asked().pop().unwrap().line, "GET /api/queue");
+}
+
+#[tokio::test]
 async fn sessions_and_files_are_filtered_by_the_server() {
     let api = FakeApi::start(|asked| {
         if asked.line.contains("/files") {

@@ -16,7 +16,7 @@ pub struct NewSession {
     pub cycle_id: CycleId,
     /// Who makes it.
     pub user_id: UserId,
-    /// The source root's name.
+    /// The location of its source root.
     pub source_root: String,
     /// Below the root.
     pub source_path: String,

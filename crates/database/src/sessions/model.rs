@@ -23,7 +23,7 @@ pub struct Session {
     pub cycle_id: CycleId,
     /// Who made it.
     pub user_id: UserId,
-    /// The source root's name.
+    /// The location of its source root: where its jobs are queued.
     pub source_root: String,
     /// The directory (or file) below the root; empty for the root itself.
     pub source_path: String,

@@ -243,12 +243,20 @@ impl Stack {
     /// # Errors
     /// When it cannot be run.
     pub fn start_worker(&mut self) -> anyhow::Result<()> {
+        self.start_worker_with(&[])
+    }
+
+    /// Starts one more worker, with variables of its own.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn start_worker_with(&mut self, variables: &[(&'static str, String)]) -> anyhow::Result<()> {
         self.workers_started += 1;
         let lease = self
             .options
             .lease_s
             .map(|lease_s| ("LEASE_S", lease_s.to_string()));
-        let own: Vec<(&str, String)> = lease.into_iter().collect();
+        let own: Vec<(&str, String)> = lease.into_iter().chain(variables.iter().cloned()).collect();
         let worker = self
             .launcher
             .start_worker(self.workers_started, self.options.shutdown_grace_s, &own)?;

@@ -8,6 +8,7 @@ mod live;
 mod outages;
 mod redis_server;
 mod waiting;
+mod workers;
 
 use domain::{CompanyId, JobId};
 use queue::QueuedJob;
@@ -49,6 +50,13 @@ fn operations_may_move_between_threads(queue: &queue::Queue) {
     assert_send(queue.set_live(session, "", &live));
     assert_send(queue.clear_live(session, ""));
     assert_send(queue.live(session));
+    assert_send(queue.places(&[]));
+    assert_send(async {
+        for worker in queue.workers().await? {
+            queue.tell_worker(&worker).await?;
+        }
+        queue.forget_worker("").await
+    });
     assert_send(queue.publish_progress(session));
     assert_send(queue.publish_stop(session));
     assert_send(queue.ping());

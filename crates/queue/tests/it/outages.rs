@@ -46,6 +46,7 @@ async fn a_restart_between_operations_costs_at_most_errors() {
                 .await
                 .is_err()
         );
+        assert!(queue.workers().await.is_err());
         assert!(queue.publish_stop(SessionId::new()).await.is_err());
         assert!(queue.wait(&media(), LONGEST_WAIT).await.is_err());
         assert!(

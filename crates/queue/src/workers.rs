@@ -1,0 +1,110 @@
+//! Which workers are alive, and what they serve. Each tells every [`TELL_EVERY`]; one that falls silent is forgotten
+//! within [`FORGOTTEN_AFTER_S`], as everybody is for a moment when Redis was emptied. Only explanations depend on it.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use redis::Script;
+use serde::{Deserialize, Serialize};
+
+use crate::{Queue, QueueError};
+
+/// How often a worker tells of itself.
+pub const TELL_EVERY: Duration = Duration::from_secs(2);
+/// How long a worker counts as alive after it last told, in seconds.
+pub const FORGOTTEN_AFTER_S: u64 = 10;
+/// How many workers are listed at most, those that told last.
+const MAX_LISTED: usize = 1_000;
+
+static TELL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/tell_worker.lua")));
+
+/// What a worker tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// Its id, as in `jobs.worker_id`.
+    pub id: String,
+    /// The locations whose jobs it takes.
+    pub locations: Vec<String>,
+    /// How many files it sends at once.
+    pub slots: usize,
+    /// The jobs it runs now.
+    pub running: RunningJobs,
+    /// Its program's version.
+    pub version: String,
+    /// Since when it runs.
+    pub started_at: DateTime<Utc>,
+}
+
+/// Jobs by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningJobs {
+    /// Walks.
+    pub scan: usize,
+    /// Batches of files that are sent.
+    pub upload: usize,
+    /// Sessions that are brought to their end.
+    pub finish: usize,
+}
+
+impl Queue {
+    /// Tells that a worker is alive; to be repeated every [`TELL_EVERY`].
+    ///
+    /// # Errors
+    /// Where Redis fails.
+    pub async fn tell_worker(&self, worker: &WorkerInfo) -> Result<(), QueueError> {
+        let json = serde_json::to_string(worker).map_err(QueueError::Json)?;
+        let mut invocation = TELL.prepare_invoke();
+        invocation
+            .key(self.keys.worker(&worker.id))
+            .key(self.keys.workers())
+            .arg(&worker.id)
+            .arg(json)
+            .arg(FORGOTTEN_AFTER_S);
+        self.run(async |connection| invocation.invoke_async(connection).await)
+            .await
+    }
+
+    /// Takes a worker back: it takes no more jobs.
+    ///
+    /// # Errors
+    /// Where Redis fails; it is forgotten after a while then.
+    pub async fn forget_worker(&self, id: &str) -> Result<(), QueueError> {
+        let mut pipeline = redis::pipe();
+        pipeline.zrem(self.keys.workers(), id).ignore();
+        pipeline.del(self.keys.worker(id)).ignore();
+        self.run(async |connection| pipeline.query_async(connection).await)
+            .await
+    }
+
+    /// The workers that are alive, ordered by id.
+    ///
+    /// # Errors
+    /// Where Redis fails.
+    pub async fn workers(&self) -> Result<Vec<WorkerInfo>, QueueError> {
+        let texts: Vec<Option<String>> = self
+            .run(async |connection| {
+                let mut command = redis::cmd("ZRANGE");
+                command
+                    .arg(self.keys.workers())
+                    .arg(0)
+                    .arg(MAX_LISTED - 1)
+                    .arg("REV");
+                let ids: Vec<String> = command.query_async(connection).await?;
+                if ids.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let keys: Vec<String> = ids.iter().map(|id| self.keys.worker(id)).collect();
+                redis::cmd("MGET").arg(keys).query_async(connection).await
+            })
+            .await?;
+        // What another version of a worker wrote and this one cannot read does not count.
+        let mut workers: Vec<WorkerInfo> = texts
+            .into_iter()
+            .flatten()
+            .filter_map(|text| serde_json::from_str(&text).ok())
+            .collect();
+        workers.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        Ok(workers)
+    }
+}
