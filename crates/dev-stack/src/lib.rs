@@ -4,6 +4,7 @@
 //! the process that started it, even when that is killed.
 
 mod cache;
+pub mod faulty_disk;
 pub mod fetch;
 pub mod postgres;
 pub mod process;

@@ -31,6 +31,14 @@ impl Failure {
         }
     }
 
+    /// The cause, when the store or the source is away: every other file meets the same, and this one is as good
+    /// as not begun.
+    pub(crate) fn is_away(&self) -> Option<SessionErrorCode> {
+        use SessionErrorCode::{SourceUnreadable, StorageUnreachable};
+        self.fatal
+            .filter(|code| matches!(code, SourceUnreadable | StorageUnreachable))
+    }
+
     /// A panic in our own code, or a runtime that is going down.
     pub(crate) fn internal(error: &tokio::task::JoinError) -> Self {
         Self {

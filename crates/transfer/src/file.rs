@@ -9,7 +9,7 @@ use crate::plan::{Events, FatalError, Outcome, PlannedFile, UploadPlan, key_for}
 use crate::read::{Stamp, Unread, Whole, read_whole};
 use bytes::Bytes;
 use domain::backoff::Backoff;
-use domain::{FileErrorCode, FileStatus, OnExisting, SessionErrorCode};
+use domain::{FileErrorCode, FileStatus, OnExisting};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use storage::{Checksum, WriteOptions};
@@ -32,8 +32,8 @@ pub(crate) enum FileEnd {
     Pending,
     /// It failed for a cause that may pass: its own failure only where other files fare better.
     Doubtful(Doubtful),
-    /// The store cannot be reached; nor could it for any other file.
-    Unreachable(FatalError),
+    /// The store or the source is away; so it is for any other file.
+    Away(FatalError),
     /// The fence failed.
     Lost,
 }
@@ -104,6 +104,12 @@ pub(crate) async fn send<E: Events>(
         finished_at: SystemTime::now(),
     };
     let mut fatal = None;
+    if let Sent::Failed(failure) = &sent
+        && let Some(code) = failure.is_away()
+    {
+        let detail = failure.detail.clone();
+        return FileEnd::Away(FatalError { code, detail });
+    }
     match sent {
         Sent::Pending => return FileEnd::Pending,
         Sent::Lost => return FileEnd::Lost,
@@ -123,13 +129,6 @@ pub(crate) async fn send<E: Events>(
         Sent::Cancelled => {
             outcome.status = FileStatus::Cancelled;
             outcome.attempts += 1;
-        }
-        // It may pass: the file is as good as not begun, and has no outcome of its own.
-        Sent::Failed(failure) if failure.fatal == Some(SessionErrorCode::StorageUnreachable) => {
-            return FileEnd::Unreachable(FatalError {
-                code: SessionErrorCode::StorageUnreachable,
-                detail: failure.detail,
-            });
         }
         Sent::Failed(failure) => {
             outcome.attempts += failure.attempts;

@@ -5,8 +5,8 @@
 //! - nothing outside the [`SourceRoot`] is ever opened, and nothing but regular files is read;
 //! - a file is reported as uploaded only when the store confirmed the checksum of exactly the bytes that were
 //!   read, and those bytes were one version of the file;
-//! - what goes wrong with one file is an outcome of that file; only what is wrong for the whole bucket ends a
-//!   call ([`Summary::fatal`]), and a store that is away for a while fails no file;
+//! - what goes wrong with one file is an outcome of that file; only what is wrong for all of them ends a
+//!   call ([`Summary::fatal`]), and a store or a source that is away fails no file;
 //! - memory is bounded by the [`Engine`]'s budget, whatever the number of files in flight.
 
 mod ancestry;

@@ -116,7 +116,7 @@ impl<E: Events> Pump<E> {
             }
             Ok(FileEnd::Doubtful(doubtful)) => self.doubt(doubtful),
             Ok(FileEnd::Pending) => {}
-            Ok(FileEnd::Unreachable(fatal)) => self.halt(fatal),
+            Ok(FileEnd::Away(fatal)) => self.halt(fatal),
             Ok(FileEnd::Lost) => {
                 self.lost = true;
                 self.call.halted.cancel();

@@ -2,13 +2,12 @@
 //! the same hop. What is handed out is one version of the file or nothing.
 
 use crate::failure::Failure;
-use crate::source::{SourceRoot, base_of, is_escape, join};
+use crate::source::{SourceRoot, base_of, is_escape, join, open_file_without_links};
 use bytes::Bytes;
 use domain::object_key::PathText;
-use domain::{ChecksumKind, FileErrorCode, Symlinks};
+use domain::{ChecksumKind, FileErrorCode, SessionErrorCode, Symlinks};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, retry_on_intr};
-use std::borrow::Cow;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -25,13 +24,13 @@ const HASH_BUFFER_BYTES: usize = 1 << 20;
 pub(crate) struct Source {
     root: SourceRoot,
     base: Vec<u8>,
-    /// The source is a file: it is what every path means.
+    /// The source is a file.
     is_single_file: bool,
     follow: bool,
 }
 
 impl Source {
-    /// Looks at the source once. One that is gone is found out file by file.
+    /// Looks at the source once. One that is gone is found out with the first file that cannot be opened.
     pub(crate) fn new(root: SourceRoot, source_path: &str, symlinks: Symlinks) -> Self {
         let base = base_of(source_path).to_vec();
         let is_single_file = root.metadata(&base).is_ok_and(|found| found.is_file());
@@ -45,20 +44,9 @@ impl Source {
 
     /// Opens the file at `path`.
     pub(crate) fn open(&self, path: &PathText) -> Result<Opened, Unread> {
-        let path = if self.is_single_file {
-            Cow::Borrowed(&self.base)
-        } else {
-            Cow::Owned(join(&self.base, &path.to_bytes()))
-        };
-        let failed = |error: io::Error| {
-            let detail = if is_escape(&error) {
-                "it leads out of the source root".to_owned()
-            } else {
-                format!("opening it: {error}")
-            };
-            Unread::Failed(Failure::new(io_code(&error, self.follow), detail))
-        };
-        let file = self.root.open_file(&path, self.follow).map_err(failed)?;
+        let path = path.to_bytes();
+        let failed = |error: io::Error| self.failed(&path, &error);
+        let file = self.open_path(&path).map_err(failed)?;
         let found = file.metadata().map_err(failed)?;
         if !found.is_file() {
             let detail = "it is no regular file any more";
@@ -69,6 +57,45 @@ impl Source {
             return Err(Unread::Changed);
         }
         Ok(Opened { file, stamp })
+    }
+
+    /// Always by its path from the root, so that a directory that was put in the place of another is read.
+    fn open_path(&self, path: &[u8]) -> io::Result<File> {
+        if self.is_itself(path) {
+            return self.root.open_file(&self.base);
+        }
+        if self.follow {
+            return self.root.open_file(&join(&self.base, path));
+        }
+        // Links may lie on the way to the source, and nowhere below it.
+        open_file_without_links(self.root.open_folder(&self.base)?, path)
+    }
+
+    /// Whether `path` is the source, which is a file. (A directory may have become one: its files are gone then.)
+    fn is_itself(&self, path: &[u8]) -> bool {
+        self.is_single_file && self.base.rsplit(|byte| *byte == b'/').next() == Some(path)
+    }
+
+    /// What a file that cannot be opened fails for: itself, or all of them.
+    fn failed(&self, path: &[u8], error: &io::Error) -> Unread {
+        let lost = if self.is_itself(path) {
+            None
+        } else {
+            self.root.why_lost(&self.base)
+        };
+        if let Some(cause) = lost {
+            let detail = format!("the source directory cannot be read any more: {cause}");
+            return Unread::Failed(Failure {
+                fatal: Some(SessionErrorCode::SourceUnreadable),
+                ..Failure::new(FileErrorCode::FileVanished, detail)
+            });
+        }
+        let detail = if is_escape(error) {
+            "it leads out of the source root".to_owned()
+        } else {
+            format!("opening it: {error}")
+        };
+        Unread::Failed(Failure::new(io_code(error, self.follow), detail))
     }
 }
 
@@ -135,7 +162,7 @@ impl Opened {
         while bytes.len() < size {
             let position = offset + bytes.len() as u64;
             let read = retry_on_intr(|| rustix::io::pread(&self.file, spare_capacity(&mut bytes), position));
-            if read.map_err(|error| self.failed(error))? == 0 {
+            if read.map_err(|error| unread("reading it", &error.into()))? == 0 {
                 return Err(Unread::Changed);
             }
         }
@@ -163,7 +190,7 @@ impl Opened {
                     usize::try_from(end - offset).map_or(HASH_BUFFER_BYTES, |n| n.min(HASH_BUFFER_BYTES));
                 let room = buffer.get_mut(..wanted).unwrap_or_default();
                 let read = retry_on_intr(|| rustix::io::pread(&self.file, &mut *room, offset))
-                    .map_err(|error| self.failed(error))?;
+                    .map_err(|error| unread("reading it", &error.into()))?;
                 if read == 0 {
                     return Err(Unread::Changed);
                 }
@@ -183,20 +210,18 @@ impl Opened {
         match self.file.metadata() {
             Ok(found) if Stamp::of(&found) == self.stamp => Ok(()),
             Ok(_) => Err(Unread::Changed),
-            Err(error) => Err(Unread::Failed(Failure::new(
-                io_code(&error, true),
-                format!("looking at it: {error}"),
-            ))),
+            Err(error) => Err(unread("looking at it", &error)),
         }
     }
+}
 
-    fn failed(&self, error: Errno) -> Unread {
-        let error = io::Error::from(error);
-        Unread::Failed(Failure::new(
-            io_code(&error, true),
-            format!("reading it: {error}"),
-        ))
+/// What became of an open file that could not be read to its end.
+fn unread(doing: &str, error: &io::Error) -> Unread {
+    // On a network share: another client removed it, or put another in its place, which may be opened.
+    if error.raw_os_error() == Some(Errno::STALE.raw_os_error()) {
+        return Unread::Changed;
     }
+    Unread::Failed(Failure::new(io_code(error, true), format!("{doing}: {error}")))
 }
 
 /// A whole small file.
@@ -250,7 +275,9 @@ pub(crate) fn io_code(error: &io::Error, follow: bool) -> FileErrorCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::FileExt;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{FileExt, PermissionsExt};
+    use std::path::Path;
     use tempfile::{TempDir, tempdir};
 
     /// A file that has come to rest, opened.
@@ -292,21 +319,61 @@ mod tests {
 
     #[test]
     fn no_change_during_the_read_goes_unnoticed() {
-        type Change = fn(File);
-        let changes: [Change; 3] = [
-            |file| file.write_all_at(b"x", 10).unwrap(),
-            |file| file.set_len(5).unwrap(),
-            |file| file.write_all_at(b"9876543210", 0).unwrap(),
-        ];
-        for change in changes {
-            let (folder, opened) = opened(b"0123456789");
-            let file = File::options().write(true).open(folder.path().join("file"));
-            change(file.unwrap());
-            let read = opened.read(0, 10, ChecksumKind::Crc64nvme);
-            assert!(matches!(read, Err(Unread::Changed)), "{read:?}");
-            let hashed = opened.hash_parts(4, ChecksumKind::Crc64nvme);
-            assert!(matches!(hashed, Err(Unread::Changed)), "{hashed:?}");
+        type Change = fn(&Path);
+        fn write(path: &Path) -> File {
+            File::options().write(true).open(path).unwrap()
         }
+        fn put_time_back(path: &Path, before: SystemTime) {
+            write(path).set_modified(before).unwrap();
+        }
+        let changes: [Change; 8] = [
+            |path| write(path).write_all_at(b"x", 10).unwrap(),
+            |path| write(path).set_len(5).unwrap(),
+            |path| write(path).write_all_at(b"9876543210", 0).unwrap(),
+            // As many bytes, and the time put back: the change time tells.
+            |path| {
+                let before = path.metadata().unwrap().modified().unwrap();
+                write(path).write_all_at(b"9876543210", 0).unwrap();
+                put_time_back(path, before);
+            },
+            |path| {
+                let before = path.metadata().unwrap().modified().unwrap();
+                write(path).set_len(0).unwrap();
+                write(path).write_all_at(b"0123456789", 0).unwrap();
+                put_time_back(path, before);
+            },
+            // The file that is open stays whole; but another has its name.
+            |path| {
+                std::fs::write(path.with_extension("new"), "9876543210").unwrap();
+                std::fs::rename(path.with_extension("new"), path).unwrap();
+            },
+            |path| std::fs::remove_file(path).unwrap(),
+            |path| std::fs::set_permissions(path, Permissions::from_mode(0o400)).unwrap(),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let (folder, opened) = opened(b"0123456789");
+            change(&folder.path().join("file"));
+            let read = opened.read(0, 10, ChecksumKind::Crc64nvme);
+            assert!(matches!(read, Err(Unread::Changed)), "{number}: {read:?}");
+            let hashed = opened.hash_parts(4, ChecksumKind::Crc64nvme);
+            assert!(matches!(hashed, Err(Unread::Changed)), "{number}: {hashed:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_became_a_file_is_not_read_as_all_that_was_in_it() {
+        let folder = tempdir().unwrap();
+        std::fs::write(folder.path().join("source"), "0123456789").unwrap();
+        let root = SourceRoot::open(folder.path()).unwrap();
+        let source = Source::new(root, "source", Symlinks::Skip);
+        let Err(Unread::Failed(failure)) = source.open(&PathText::from_bytes(b"file")) else {
+            panic!("it was opened, or is taken to change");
+        };
+        assert_eq!(
+            failure.fatal,
+            Some(SessionErrorCode::SourceUnreadable),
+            "{failure:?}"
+        );
     }
 
     #[test]

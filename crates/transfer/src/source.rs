@@ -4,10 +4,14 @@
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, OpenOptions, OpenOptionsExt};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,14 +89,11 @@ impl SourceRoot {
         Ok(Self { dir: Arc::new(dir) })
     }
 
-    /// Opens a file to read it. Never blocks on a FIFO; the caller must look at what it got.
-    pub(crate) fn open_file(&self, path: &[u8], follow: bool) -> io::Result<File> {
+    /// Opens a file to read it, following links that stay inside the root. Never blocks on a FIFO; the caller
+    /// must look at what it got.
+    pub(crate) fn open_file(&self, path: &[u8]) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        options.read(true).nonblock(true).follow(if follow {
-            FollowSymlinks::Yes
-        } else {
-            FollowSymlinks::No
-        });
+        options.read(true).nonblock(true).follow(FollowSymlinks::Yes);
         self.dir
             .open_with(beneath(path), &options)
             .map(cap_std::fs::File::into_std)
@@ -112,6 +113,70 @@ impl SourceRoot {
     pub(crate) fn metadata(&self, path: &[u8]) -> io::Result<Metadata> {
         self.dir.metadata(beneath(path))
     }
+
+    /// Why nothing of the directory `base` can be had any more, if so: what fails below it is then no fault of
+    /// single files. A share that was unmounted leaves an empty directory behind, or one that was removed.
+    pub(crate) fn why_lost(&self, base: &[u8]) -> Option<String> {
+        let looked_at = self.open_folder(base).and_then(|folder| {
+            if folder.metadata().map(|found| found.nlink())? == 0 {
+                return Ok(Some("it was removed".to_owned()));
+            }
+            // An empty directory below the root is one; an empty root is a mount point, with nothing mounted.
+            let is_empty = base.is_empty() && self.dir.entries()?.next().is_none();
+            Ok(is_empty.then(|| "the source root is empty: is its file system mounted?".to_owned()))
+        });
+        match looked_at {
+            Ok(cause) => cause,
+            Err(error) if is_shortage(&error) => None,
+            Err(error) if is_escape(&error) => Some("it leads out of the source root".to_owned()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}
+
+/// Opens a file below `folder` to read it, through no link at all. Never blocks on a FIFO; the caller must look
+/// at what it got.
+pub(crate) fn open_file_without_links(folder: impl AsFd, path: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match openat2(&folder, path, flags, Mode::empty(), resolve) {
+        // Old kernels and strict containers do not have it.
+        Err(Errno::NOSYS | Errno::PERM) => open_by_component(folder, path, flags),
+        opened => Ok(opened.map(File::from)?),
+    }
+}
+
+fn open_by_component(folder: impl AsFd, path: &[u8], flags: OFlags) -> io::Result<File> {
+    let through = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut above: Option<OwnedFd> = None;
+    let mut components = path.split(|byte| *byte == b'/').peekable();
+    while let Some(name) = components.next() {
+        if matches!(name, b"" | b"." | b"..") {
+            return Err(Errno::INVAL.into());
+        }
+        let flags = if components.peek().is_some() {
+            through
+        } else {
+            flags
+        };
+        let parent = above.as_ref().map_or(folder.as_fd(), AsFd::as_fd);
+        above = Some(openat(parent, name, flags, Mode::empty())?);
+    }
+    above.map(File::from).ok_or_else(|| Errno::NOENT.into())
+}
+
+/// This process, or the machine, is short of something for the moment.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::INTR,
+        Errno::AGAIN,
+    ];
+    shortages
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// The root itself has no name beneath itself but `.`.
@@ -199,10 +264,55 @@ mod tests {
         std::os::unix::fs::symlink("..", inner.join("up")).unwrap();
         let root = SourceRoot::open(&inner).unwrap();
         for path in ["relative", "absolute", "up/secret", "../secret"] {
-            let error = root.open_file(path.as_bytes(), true).unwrap_err();
+            let error = root.open_file(path.as_bytes()).unwrap_err();
             assert!(is_escape(&error), "{path}: {error:?}");
             assert!(is_escape(&root.metadata(path.as_bytes()).unwrap_err()), "{path}");
         }
         assert!(is_escape(&root.open_folder(b"up").unwrap_err()));
+    }
+
+    #[test]
+    fn no_link_is_gone_through_where_none_is_to_be_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("dir")).unwrap();
+        std::fs::write(folder.path().join("dir/file"), "x").unwrap();
+        std::os::unix::fs::symlink("dir", folder.path().join("to-dir")).unwrap();
+        std::os::unix::fs::symlink("file", folder.path().join("dir/to-file")).unwrap();
+        let opened = File::open(folder.path()).unwrap();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        type Open<'a> = &'a dyn Fn(&[u8]) -> io::Result<File>;
+        let ways: [Open; 2] = [&|path| open_file_without_links(&opened, path), &|path| {
+            open_by_component(&opened, path, flags)
+        }];
+        for open in ways {
+            assert!(open(b"dir/file").is_ok());
+            for path in [
+                "to-dir/file",
+                "dir/to-file",
+                "../x",
+                "dir/../../x",
+                "/etc/passwd",
+                "dir/missing",
+            ] {
+                assert!(open(path.as_bytes()).is_err(), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_is_lost_when_it_is_gone_or_its_root_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("root/source")).unwrap();
+        let root = SourceRoot::open(&at("root")).unwrap();
+        assert_eq!(root.why_lost(b"source"), None, "an empty source is one");
+        assert_eq!(root.why_lost(b""), None);
+        std::fs::rename(at("root/source"), at("elsewhere")).unwrap();
+        assert!(root.why_lost(b"source").unwrap().contains("No such file"));
+        assert!(root.why_lost(b"").unwrap().contains("empty"));
+        std::fs::write(at("root/source"), "a file now").unwrap();
+        assert!(root.why_lost(b"source").unwrap().contains("Not a directory"));
+        std::fs::remove_dir_all(at("root")).unwrap();
+        assert!(root.why_lost(b"").unwrap().contains("removed"));
     }
 }

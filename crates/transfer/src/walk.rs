@@ -6,10 +6,11 @@ use crate::filter::Filter;
 use crate::read::io_code;
 use crate::scan::{FoundFile, ScanError, ScanOptions, Sink};
 use crate::source::{SourceRoot, base_of, is_escape, join};
-use cap_std::fs::MetadataExt;
+use cap_std::fs::{Metadata, MetadataExt};
 use domain::object_key::PathText;
 use domain::{FileErrorCode, Symlinks};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,13 +30,16 @@ pub(crate) fn walk(
     sink: &mut Sink,
 ) -> Result<(), ScanError> {
     let base = base_of(&options.source_path);
-    let unreadable = |error: &io::Error| ScanError::SourceUnreadable {
+    let lost = |detail: String| ScanError::SourceUnreadable {
         path: options.source_path.clone(),
-        detail: if is_escape(error) {
+        detail,
+    };
+    let unreadable = |error: &io::Error| {
+        lost(if is_escape(error) {
             "it leads out of the source root".to_owned()
         } else {
             error.to_string()
-        },
+        })
     };
     let source = root.metadata(base).map_err(|error| unreadable(&error))?;
     if source.is_file() {
@@ -69,6 +73,7 @@ pub(crate) fn walk(
         stop,
         sink,
         stack: Vec::new(),
+        lost: &lost,
     };
     walk.list(&source, listing)?;
     drop(source);
@@ -103,6 +108,8 @@ struct Walk<'a> {
     stop: &'a CancellationToken,
     sink: &'a mut Sink,
     stack: Vec<Folder>,
+    /// The error of a source that went away in the middle, with the cause.
+    lost: &'a dyn Fn(String) -> ScanError,
 }
 
 impl Walk<'_> {
@@ -161,6 +168,8 @@ impl Walk<'_> {
                 Some(Ok(entry)) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
                 Some(Ok(entry)) => run.push((entry.file_name().to_owned(), entry.file_type())),
                 Some(Err(error)) => self.unlistable(&folder.path, &error.into())?,
+                // The system says that a directory is at its end, too, when it is removed meanwhile.
+                None if self.was_removed(folder) => self.unlistable(&folder.path, &Errno::NOENT.into())?,
                 None => {}
             }
             if ended || run.len() >= RUN_ENTRIES {
@@ -198,6 +207,7 @@ impl Walk<'_> {
                 match rustix::fs::statat(&folder.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(stat) => self.stated(folder, path, text, &stat),
                     Err(error) => {
+                        self.still_there()?;
                         let error = io::Error::from(error);
                         self.sink
                             .failed(text, io_code(&error, false), format!("looking at it: {error}"))
@@ -305,9 +315,30 @@ impl Walk<'_> {
     }
 
     fn unlistable(&mut self, path: &[u8], error: &io::Error) -> Result<(), ScanError> {
+        self.still_there()?;
         let code = io_code(error, true);
         self.sink
             .failed(folder_text(path), code, format!("listing the folder: {error}"))
+    }
+
+    /// Nothing is told of single files and folders where the whole source went away.
+    fn still_there(&self) -> Result<(), ScanError> {
+        self.root
+            .why_lost(self.base)
+            .map_or(Ok(()), |cause| Err((self.lost)(cause)))
+    }
+
+    /// Whether an opened directory is none any more. Some file systems count no links: the name decides.
+    fn was_removed(&self, folder: &Opened) -> bool {
+        let Ok(opened) = rustix::fs::fstat(&folder.fd) else {
+            return true;
+        };
+        let is_same = |found: Metadata| (found.dev(), found.ino()) == (opened.st_dev, opened.st_ino);
+        opened.st_nlink == 0
+            && !self
+                .root
+                .metadata(&join(self.base, &folder.path))
+                .is_ok_and(is_same)
     }
 
     fn takes(&self, folder: &Opened, path: &PathText) -> bool {

@@ -289,6 +289,8 @@ async fn a_file_that_was_completed_and_not_recorded_is_not_sent_again() {
 #[tokio::test]
 async fn a_failed_file_leaves_no_upload_open() {
     let mut world = World::new().await;
+    // A source with nothing in it would be at fault itself.
+    world.write("beside", 1);
     world.write("large", 5 * PART);
     let file = interrupted(&mut world, "large", 5 * PART).await;
     std::fs::remove_file(world.path("large")).unwrap();

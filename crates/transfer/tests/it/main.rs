@@ -6,6 +6,8 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod changing_files;
+mod disk_errors;
 mod large_files;
 mod ordinary_user;
 mod passing_errors;
@@ -13,4 +15,5 @@ mod proxy;
 mod scanning;
 mod small_files;
 mod stopping;
+mod walking;
 mod world;

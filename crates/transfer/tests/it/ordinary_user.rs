@@ -12,17 +12,21 @@ pub(crate) fn is_this_process(name: &str) -> bool {
     if !rustix::process::geteuid().is_root() {
         return true;
     }
-    let output = Command::new("/proc/self/exe")
-        .args(["--exact", name, "--nocapture"])
+    let mut command = Command::new("/proc/self/exe");
+    command
         .env("TMPDIR", "/tmp")
         .current_dir("/")
         .gid(NOBODY)
-        .uid(NOBODY)
-        .output()
-        .unwrap();
+        .uid(NOBODY);
+    assert_passes(command, name);
+    false
+}
+
+/// Asserts that the test `name` passes in a process of its own, begun with `command`.
+pub(crate) fn assert_passes(mut command: Command, name: &str) {
+    let output = command.args(["--exact", name, "--nocapture"]).output().unwrap();
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "as an ordinary user: {text}");
+    assert!(output.status.success(), "in another process: {text}");
     assert!(text.contains("1 passed"), "{name} did not run: {text}");
-    false
 }
