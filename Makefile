@@ -27,20 +27,21 @@ dev: bootstrap ## the stack in the foreground: WORKERS=n, DEV_DIR=.dev, PORT=, S
 	@exec $(TARGET)/$(if $(RELEASE),release,debug)/dev-stack dev
 
 torture: bootstrap ## everything fails while deliveries run, and an oracle judges: SEED=, ROUNDS=, MINUTES=, JSON=, RELEASE=1
-	cargo build --locked $(if $(RELEASE),--release) $(PROGRAMS)
+	cargo build --locked $(if $(RELEASE),--release) $(PROGRAMS) --features failpoints
 	@exec $(TARGET)/$(if $(RELEASE),release,debug)/dev-stack torture $(if $(SEED),--seed $(SEED)) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
 
 test: bootstrap-check ## unit, integration and end-to-end tests
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace --bins --features failpoints
 	.ci/tests
 
 check: bootstrap-check ## what CI runs, in the same order
 	.ci/step format cargo fmt --all --check
-	.ci/step lints cargo clippy --locked --workspace --all-targets -- -D warnings
+	.ci/step lints cargo clippy --locked --workspace --all-targets --features failpoints -- -D warnings
 	.ci/step walls .ci/walls
 	.ci/step licences .ci/licences
 	.ci/step generated .ci/unchanged-by-generate $(GENERATED)
+	.ci/step failpoints .ci/no-failpoints
 	.ci/step tests $(MAKE) --no-print-directory test
 
 generate: bootstrap-check $(DIESEL) ## write openapi.yaml and the database's schema.rs again

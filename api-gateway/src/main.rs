@@ -18,9 +18,16 @@ use clap::{Parser, Subcommand};
 use std::io::Write as _;
 use std::process::ExitCode;
 
+/// Says so when this is a program for tests.
+const VERSION: &str = if cfg!(feature = "failpoints") {
+    concat!(env!("CARGO_PKG_VERSION"), " with fail-points")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// The HTTP API of Data Uploader. Serves when no command is given.
 #[derive(Parser)]
-#[command(version, after_help = settings::Gateway::help())]
+#[command(version = VERSION, after_help = settings::Gateway::help())]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -58,6 +65,11 @@ fn serve() -> ExitCode {
     match settings::Gateway::from_env() {
         Ok(settings) => {
             settings::tracing_setup::init(&settings.logging);
+            #[cfg(feature = "failpoints")]
+            if let Err(error) = failpoint::arm(&settings::failpoints()) {
+                eprintln!("{error}");
+                return ExitCode::from(WRONG_CONFIGURATION);
+            }
             ended(actix_web::rt::System::new().block_on(start::serve(settings)))
         }
         Err(error) => misconfigured(&error),

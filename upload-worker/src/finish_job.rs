@@ -28,7 +28,11 @@ pub async fn run(lease: &Lease) -> Result<(), JobFailure> {
         // Without a bucket nothing was written, so that nothing can be doubtful or open.
         if let Ok(bucket) = lease.worker.targets.bucket(&order) {
             let bucket = bucket.with_max_attempts(STORE_ATTEMPTS);
-            lease.keep(look_again(lease, &order, &bucket)).await?;
+            let look = async {
+                failpoint::at!("finish.before_look");
+                look_again(lease, &order, &bucket).await
+            };
+            lease.keep(look).await?;
             let clean = async {
                 abort_recorded(lease, &order, &bucket).await?;
                 abort_listed(lease, &order, &bucket).await
@@ -44,9 +48,14 @@ pub async fn run(lease: &Lease) -> Result<(), JobFailure> {
     }
     let status = lease
         .transact(|claim, term| {
-            async move |conn: &mut TenantConn| jobs::finish_session(conn, &claim, term).await
+            async move |conn: &mut TenantConn| {
+                let status = jobs::finish_session(conn, &claim, term).await?;
+                failpoint::at!("finish.before_commit");
+                Ok(status)
+            }
         })
         .await?;
+    failpoint::at!("finish.after_commit");
     tracing::info!(session_id = %lease.claim.session_id, run = lease.claim.run, status = %status, "session ended");
     if let Err(error) = lease.worker.queue.publish_progress(lease.claim.session_id).await {
         tracing::debug!("no progress hint: {error}");
@@ -148,6 +157,7 @@ async fn abort_recorded(lease: &Lease, order: &WorkOrder, bucket: &Bucket) -> Re
 async fn abort(bucket: &Bucket, key: &str, upload: &UploadId) -> bool {
     match bucket.abort_multipart(key, upload).await {
         Ok(()) => {
+            failpoint::at!("finish.aborted");
             tracing::info!(key, "aborted a multipart upload that was left open");
             true
         }

@@ -122,10 +122,13 @@ impl Lease {
                     if scan_completed {
                         jobs::scan_completed(conn, &claim).await?;
                     }
-                    jobs::end(conn, &claim, state).await
+                    let finish = jobs::end(conn, &claim, state).await?;
+                    failpoint::at!("end.before_commit");
+                    Ok(finish)
                 }
             })
             .await?;
+        failpoint::at!("end.before_push");
         self.push(finish).await;
         Ok(())
     }
@@ -170,9 +173,15 @@ impl Lease {
     async fn release(&self, delay: Duration, error: Option<String>) -> Result<(), JobError> {
         self.transact(|claim, _| {
             let error = error.clone();
-            async move |conn: &mut TenantConn| jobs::release(conn, &claim, delay, error.as_deref()).await
+            async move |conn: &mut TenantConn| {
+                jobs::release(conn, &claim, delay, error.as_deref()).await?;
+                failpoint::at!("release.before_commit");
+                Ok(())
+            }
         })
-        .await
+        .await?;
+        failpoint::at!("release.after_commit");
+        Ok(())
     }
 
     /// A finish job is never given up: nothing else can end its session.
@@ -190,6 +199,7 @@ impl Lease {
                 async move |conn: &mut TenantConn| jobs::fail_session(conn, &claim, code, &detail).await
             })
             .await?;
+        failpoint::at!("fail.before_push");
         self.push(finish).await;
         if let Err(error) = self.worker.queue.publish_stop(self.claim.session_id).await {
             tracing::debug!("no stop hint: {error}");

@@ -27,8 +27,15 @@ use worker::Worker;
 /// How long jobs may take to be given back when the grace period is over.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
+/// Says so when this is a program for tests.
+const VERSION: &str = if cfg!(feature = "failpoints") {
+    concat!(env!("CARGO_PKG_VERSION"), " with fail-points")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 #[derive(Parser)]
-#[command(name = "upload-worker", version, about = "Takes upload jobs, scans directories and uploads their files to S3.", after_help = settings::Worker::help())]
+#[command(name = "upload-worker", version = VERSION, about = "Takes upload jobs, scans directories and uploads their files to S3.", after_help = settings::Worker::help())]
 struct Arguments {}
 
 fn main() -> ExitCode {
@@ -41,6 +48,11 @@ fn main() -> ExitCode {
         }
     };
     settings::tracing_setup::init(&settings.logging);
+    #[cfg(feature = "failpoints")]
+    if let Err(error) = failpoint::arm(&settings::failpoints()) {
+        eprintln!("upload-worker: {error}");
+        return ExitCode::from(2);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -135,13 +135,21 @@ impl Recorder {
     }
 
     async fn flush(&self, outcomes: Vec<FileOutcome>) -> Result<StopFlag, JobError> {
+        failpoint::at!("flush.before_write");
         let outcomes = Arc::new(outcomes);
-        self.lease
+        let flag = self
+            .lease
             .transact(|claim, term| {
                 let outcomes = outcomes.clone();
-                async move |conn: &mut TenantConn| jobs::record_outcomes(conn, &claim, term, &outcomes).await
+                async move |conn: &mut TenantConn| {
+                    let flag = jobs::record_outcomes(conn, &claim, term, &outcomes).await?;
+                    failpoint::at!("flush.before_commit");
+                    Ok(flag)
+                }
             })
-            .await
+            .await?;
+        failpoint::at!("flush.after_commit");
+        Ok(flag)
     }
 
     fn row(&self, outcome: Outcome) -> FileOutcome {

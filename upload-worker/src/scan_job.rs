@@ -46,6 +46,7 @@ pub async fn run(lease: &Lease) -> Result<(), JobFailure> {
         }
         match tokio::time::timeout(batch.patience(), scan.events.recv()).await {
             Ok(Some(events)) => {
+                failpoint::at!("scan.walking");
                 for event in events {
                     batch.add(event).await?;
                 }
@@ -232,11 +233,14 @@ impl<'a> Batch<'a> {
             .transact(|claim, term| {
                 let (files, location) = (files.clone(), location.clone());
                 async move |conn: &mut TenantConn| {
-                    jobs::emit_batch(conn, &claim, term, &location, &files).await
+                    let emitted = jobs::emit_batch(conn, &claim, term, &location, &files).await?;
+                    failpoint::at!("scan.before_commit");
+                    Ok(emitted)
                 }
             })
             .await?;
         if let Some(job) = job {
+            failpoint::at!("scan.before_push");
             self.lease.worker.push(&[job]).await;
         }
         if flag == StopFlag::Run {

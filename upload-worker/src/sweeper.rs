@@ -77,6 +77,7 @@ pub(crate) async fn sweep_database(
             }
         };
         finishes.extend(database.system(expire).await?);
+        failpoint::at!("sweep.expired");
     }
     database
         .system(async move |conn: &mut SystemConn| {

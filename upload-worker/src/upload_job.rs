@@ -86,6 +86,7 @@ async fn one_by_one(
                 async move |conn: &mut TenantConn| jobs::suspect(conn, &claim, term, number).await
             })
             .await?;
+        failpoint::at!("suspect.named");
         let engine = &lease.worker.engine;
         let summary = engine
             .upload(plan.clone(), vec![file], recorder.clone(), stopped.clone())

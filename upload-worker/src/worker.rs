@@ -208,6 +208,7 @@ impl Worker {
         let Some(job_id) = self.queue.take(locations).await? else {
             return Ok(false);
         };
+        failpoint::at!("take.before_claim");
         let (worker_id, lease) = (self.id.clone(), self.lease);
         // An id whose claim fails here is off its list; the sweeper brings it back.
         let claimed = self
@@ -278,6 +279,7 @@ impl Worker {
     }
 
     async fn run_job(self: Arc<Self>, claim: Claim, place: Place) {
+        failpoint::at!("claim.before_work");
         let lease = Arc::new(Lease::new(self.clone(), claim));
         let outcome = self.work_in_company(&lease, place).await;
         let claim = &lease.claim;

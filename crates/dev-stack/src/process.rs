@@ -79,10 +79,19 @@ impl ServerCommand {
         self
     }
 
-    /// Adds an environment variable to those we have.
+    /// Appends its output to this file instead.
+    #[must_use]
+    pub fn logging_to(mut self, log: impl Into<PathBuf>) -> Self {
+        self.log = log.into();
+        self
+    }
+
+    /// Sets an environment variable, beside those we have.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.environment.push((name.into(), value.into()));
+        let name = name.into();
+        self.environment.retain(|(known, _)| *known != name);
+        self.environment.push((name, value.into()));
         self
     }
 
@@ -200,6 +209,14 @@ impl Server {
     /// The last lines of its log, for messages.
     pub fn log_tail(&self) -> String {
         tail(&self.command.log).unwrap_or_default()
+    }
+
+    /// The fail-point at which it did something last, and what, as far as its log tells.
+    pub fn reached(&self) -> Option<(String, String)> {
+        let log = std::fs::read(&self.command.log).ok()?;
+        let log = String::from_utf8_lossy(&log);
+        let (point, action) = failpoint::last_reached(&log)?;
+        Some((point.to_owned(), action.to_owned()))
     }
 
     /// Sends it a signal, unless it has ended.

@@ -18,3 +18,11 @@ pub use storage_defaults::{StaticCredentials, StorageDefaults};
 pub use tracing_setup::{LogFormat, Logging};
 pub use variable::{InvalidEnvironment, Problem, Source};
 pub use worker::Worker;
+
+/// What is to happen at which fail-point of a program that was built for tests (`FAILPOINTS`); see the crate
+/// `failpoint`. No operator's variable: programs built without the feature do not read it.
+#[cfg(feature = "failpoints")]
+#[must_use]
+pub fn failpoints() -> String {
+    variable::environment("FAILPOINTS").unwrap_or_default()
+}

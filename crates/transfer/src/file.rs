@@ -201,6 +201,7 @@ async fn put<E: Events>(
     stamp: Stamp,
 ) -> Sent {
     let options = write_options(call, file, checksum);
+    failpoint::at!("put.before_request");
     let stored = match call.bucket.put(key, bytes, &options).await {
         Ok(stored) => stored,
         Err(error) => return ending::failed(call, key, None, error.into()).await,
@@ -208,6 +209,7 @@ async fn put<E: Events>(
     if let Err(failure) = confirmed(&options.checksum, stored.checksum.as_ref()) {
         return Sent::Failed(failure);
     }
+    failpoint::at!("put.before_record");
     call.events.progress(file.number, signed(stamp.size_bytes));
     Sent::Uploaded {
         stamp,

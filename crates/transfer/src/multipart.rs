@@ -125,18 +125,22 @@ async fn complete<E: Events>(
     let (checksum, is_composite) = Checksum::combine_parts(call.plan.settings.checksum, &checksums);
     let options = write_options(call, file, checksum.clone());
     let size_bytes = opened.stamp.size_bytes;
+    failpoint::at!("complete.before_request");
     let completed = call
         .bucket
         .complete_multipart(key, &upload.id, &listed, &options, size_bytes)
         .await;
     match completed {
         Ok(stored) => match confirmed(&checksum, stored.checksum.as_ref()) {
-            Ok(()) => Try::Ended(Sent::Uploaded {
-                stamp: opened.stamp,
-                etag: stored.etag,
-                checksum: text(&checksum, is_composite, checksums.len()),
-                tries,
-            }),
+            Ok(()) => {
+                failpoint::at!("complete.before_record");
+                Try::Ended(Sent::Uploaded {
+                    stamp: opened.stamp,
+                    etag: stored.etag,
+                    checksum: text(&checksum, is_composite, checksums.len()),
+                    tries,
+                })
+            }
             // The upload is no more; there is nothing to abort.
             Err(failure) => Try::Ended(Sent::Failed(failure)),
         },
@@ -164,16 +168,20 @@ async fn create<E: Events>(
         Ok(id) => id,
         Err(error) => return Err(Try::Ended(failed(call, key, None, error.into()).await)),
     };
+    failpoint::at!("multipart.before_record");
     match call
         .events
         .multipart_opened(file.number, id.as_str(), part_size_bytes)
         .await
     {
-        Ok(()) => Ok(Upload {
-            id,
-            part_size_bytes,
-            kept: HashMap::new(),
-        }),
+        Ok(()) => {
+            failpoint::at!("multipart.before_parts");
+            Ok(Upload {
+                id,
+                part_size_bytes,
+                kept: HashMap::new(),
+            })
+        }
         Err(Lost) => Err(Try::Ended(Sent::Lost)),
     }
 }

@@ -217,6 +217,7 @@ impl<E: Events> PartTask<E> {
         let part = match self.kept.filter(is_kept) {
             Some(part) => part,
             None => {
+                failpoint::at!("part.before_request");
                 let sent = self
                     .call
                     .bucket
@@ -227,6 +228,7 @@ impl<E: Events> PartTask<E> {
                     _ => ended(&self.call, error.into()),
                 })?;
                 confirmed(&checksum, part.checksum.as_ref()).map_err(PartsEnd::Failed)?;
+                failpoint::at!("part.arrived");
                 part
             }
         };

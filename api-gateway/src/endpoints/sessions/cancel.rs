@@ -33,6 +33,7 @@ pub(crate) async fn cancel(
             sessions::cancel(conn, id).await.map_err(ApiError::from)
         })
         .await?;
+    failpoint::at!("gateway.cancel.before_hint");
     tell_workers(&state, id).await;
     Ok(accepted(&state, moved).await)
 }

@@ -146,6 +146,7 @@ pub(crate) async fn create(
         }
         outcome => outcome?,
     };
+    failpoint::at!("gateway.create.before_push");
     announce(&state, moved.session.id, &moved.jobs).await;
     let session = Session::load(&state, moved.session).await;
     Ok(HttpResponse::Created()

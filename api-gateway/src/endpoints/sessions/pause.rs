@@ -34,6 +34,7 @@ pub(crate) async fn pause(
             sessions::pause(conn, id).await.map_err(ApiError::from)
         })
         .await?;
+    failpoint::at!("gateway.pause.before_hint");
     tell_workers(&state, id).await;
     let moved = Moved {
         session,

@@ -33,5 +33,6 @@ pub(crate) async fn resume(
             sessions::resume(conn, id).await.map_err(ApiError::from)
         })
         .await?;
+    failpoint::at!("gateway.resume.before_push");
     Ok(accepted(&state, moved).await)
 }

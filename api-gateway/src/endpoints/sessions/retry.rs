@@ -47,5 +47,6 @@ pub(crate) async fn retry(
             sessions::retry(conn, id, cause).await.map_err(ApiError::from)
         })
         .await?;
+    failpoint::at!("gateway.retry.before_push");
     Ok(accepted(&state, moved).await)
 }

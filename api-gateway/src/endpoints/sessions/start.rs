@@ -33,5 +33,6 @@ pub(crate) async fn start(
             sessions::start(conn, id).await.map_err(ApiError::from)
         })
         .await?;
+    failpoint::at!("gateway.start.before_push");
     Ok(accepted(&state, moved).await)
 }

@@ -35,6 +35,7 @@ const HIDDEN: &[&str] = &[
     "JWT_PREVIOUS_KEY_FILE",
     "SECRETS_KEY_PREVIOUS",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "FAILPOINTS",
 ];
 
 /// What all processes of a stack have in common.
