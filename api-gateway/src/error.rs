@@ -60,6 +60,12 @@ codes! {
     WrongStatus => CONFLICT, "wrong_status", "The session's status does not allow it";
     NothingToRetry => CONFLICT, "nothing_to_retry", "Nothing to retry";
     IdempotencyKeyReused => CONFLICT, "idempotency_key_reused", "The Idempotency-Key was used for another request";
+    UploadInUse => CONFLICT, "upload_in_use", "An unfinished session uses the upload";
+    StorageAccessDenied => CONFLICT, "access_denied", "The store refuses the project's credentials";
+    NoSuchBucket => CONFLICT, "no_such_bucket", "The project's bucket does not exist";
+    CredentialsMissing => CONFLICT, "credentials_missing", "There are no credentials for the project's bucket";
+    CredentialsUnreadable => CONFLICT, "credentials_unreadable", "The project's credentials cannot be opened";
+    StorageMisconfigured => CONFLICT, "storage_misconfigured", "The project's bucket cannot be used as it is set up";
     LastOwner => CONFLICT, "last_owner", "The company would have no owner";
     OwnAccount => CONFLICT, "own_account", "Not on one's own account";
     PayloadTooLarge => PAYLOAD_TOO_LARGE, "payload_too_large", "The body is too large";
@@ -67,6 +73,8 @@ codes! {
     ValidationFailed => UNPROCESSABLE_ENTITY, "validation_failed", "Some values are not valid";
     NotSupported => UNPROCESSABLE_ENTITY, "not_supported", "Not supported by this version";
     Internal => INTERNAL_SERVER_ERROR, "internal_error", "Internal error";
+    StorageError => BAD_GATEWAY, "storage_error", "The store answered with an error";
+    StorageUnreachable => SERVICE_UNAVAILABLE, "storage_unreachable", "The store cannot be reached";
     DatabaseUnavailable => SERVICE_UNAVAILABLE, "database_unavailable", "The database cannot be reached";
     RootUnavailable => SERVICE_UNAVAILABLE, "root_unavailable", "The source root is not mounted here";
 }
@@ -217,7 +225,7 @@ impl ResponseError for ApiError {
             Code::InvalidCredentials => {
                 response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"data-uploader\""));
             }
-            Code::DatabaseUnavailable | Code::RootUnavailable => {
+            Code::StorageUnreachable | Code::DatabaseUnavailable | Code::RootUnavailable => {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
             // The rest of the request may still come: it must not be read as the next one.

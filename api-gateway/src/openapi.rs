@@ -28,6 +28,7 @@ const PROBLEM: &str = "application/problem+json";
         (name = "sources", description = "The directories that uploads may read"),
         (name = "sessions", description = "Upload runs and their files"),
         (name = "queue", description = "What waits, and why"),
+        (name = "leftovers", description = "Multipart uploads that were left open"),
         (name = "service", description = "For whoever runs the service"),
     ),
 )]

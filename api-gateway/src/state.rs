@@ -1,11 +1,13 @@
 //! What all handlers share: connections, keys and configuration.
 
 use crate::actor::SignIns;
+use buckets::Buckets;
 use database::{Database, DatabaseError};
 use identity::{PasswordError, Passwords, SealError, SecretsKey, TokenSigner, TokenVerifier};
 use queue::{Queue, QueueError};
 use secrecy::ExposeSecret as _;
 use settings::{Gateway, SourceRoots, StorageDefaults};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Connections to Postgres that one gateway opens at most.
@@ -18,7 +20,8 @@ pub(crate) struct State {
     pub passwords: Passwords,
     pub signer: TokenSigner,
     pub verifier: TokenVerifier,
-    pub secrets_key: SecretsKey,
+    pub secrets_key: Arc<SecretsKey>,
+    pub buckets: Buckets,
     pub source_roots: SourceRoots,
     pub storage_defaults: StorageDefaults,
     pub sign_ins: SignIns,
@@ -48,13 +51,15 @@ impl State {
     pub(crate) async fn new(settings: &Gateway, public_url: &str) -> Result<Self, StateError> {
         let signer = TokenSigner::from_pem(&settings.jwt_private_key_pem, public_url)?;
         let queue = Queue::connect(settings.redis_url.expose_secret()).await?;
+        let secrets_key = Arc::new(SecretsKey::from_base64(&settings.secrets_key)?);
         Ok(Self {
             database: Database::new(settings.database_url.expose_secret(), MAX_DATABASE_CONNECTIONS)?,
             queue,
             passwords: Passwords::new()?,
             verifier: signer.verifier()?,
             signer,
-            secrets_key: SecretsKey::from_base64(&settings.secrets_key)?,
+            buckets: Buckets::new(settings.storage.clone(), secrets_key.clone()),
+            secrets_key,
             source_roots: settings.source_roots.clone(),
             storage_defaults: settings.storage.clone(),
             sign_ins: SignIns::default(),

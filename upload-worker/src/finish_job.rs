@@ -8,7 +8,7 @@ use database::jobs::{self, DoubtfulFile, WorkOrder};
 use futures::StreamExt;
 use std::collections::HashSet;
 use std::time::Duration;
-use storage::{Bucket, StorageError, UploadId};
+use storage::{Bucket, OpenUpload, StorageError, UploadId};
 
 /// Files looked at in one go, and requests in flight.
 const PAGE: i64 = 500;
@@ -134,37 +134,18 @@ async fn abort_recorded(lease: &Lease, order: &WorkOrder, bucket: &Bucket) -> Re
             return Ok(());
         };
         after = *last;
-        let aborted: Vec<i64> = futures::stream::iter(page)
-            .map(|(number, path, upload_id)| async move {
-                let key = format!("{}{path}", order.session.key_prefix);
-                abort(bucket, &key, &UploadId::new(upload_id))
-                    .await
-                    .then_some(number)
-            })
-            .buffer_unordered(IN_FLIGHT)
-            .filter_map(|number| async move { number })
-            .collect()
-            .await;
+        let named = page.into_iter().map(|(number, path, upload_id)| {
+            let key = format!("{}{path}", order.session.key_prefix);
+            (number, key, UploadId::new(upload_id))
+        });
+        let aborted: Vec<i64> = buckets::abort_all(bucket, named).await;
+        failpoint::at!("finish.aborted");
         lease
             .transact(|claim, term| {
                 let aborted = aborted.clone();
                 async move |conn: &mut TenantConn| jobs::uploads_aborted(conn, &claim, term, &aborted).await
             })
             .await?;
-    }
-}
-
-async fn abort(bucket: &Bucket, key: &str, upload: &UploadId) -> bool {
-    match bucket.abort_multipart(key, upload).await {
-        Ok(()) => {
-            failpoint::at!("finish.aborted");
-            tracing::info!(key, "aborted a multipart upload that was left open");
-            true
-        }
-        Err(error) => {
-            tracing::warn!(key, "cannot abort a multipart upload: {error}");
-            false
-        }
     }
 }
 
@@ -195,15 +176,15 @@ async fn abort_listed(lease: &Lease, order: &WorkOrder, bucket: &Bucket) -> Resu
             }
         })
         .await?;
-    for upload in open {
-        if upload
-            .key
-            .strip_prefix(prefix.as_str())
-            .is_some_and(|path| ours.contains(path))
-        {
-            abort(bucket, &upload.key, &upload.upload_id).await;
-        }
-    }
+    let is_ours = |upload: &OpenUpload| {
+        let path = upload.key.strip_prefix(prefix.as_str());
+        path.is_some_and(|path| ours.contains(path))
+    };
+    let named = open
+        .into_iter()
+        .filter(is_ours)
+        .map(|upload| ((), upload.key, upload.upload_id));
+    buckets::abort_all(bucket, named).await;
     Ok(())
 }
 

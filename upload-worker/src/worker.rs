@@ -6,7 +6,7 @@
 use crate::lease::Lease;
 use crate::live::LiveBoard;
 use crate::target::Targets;
-use crate::{finish_job, scan_job, sweeper, upload_job};
+use crate::{cleaner, finish_job, scan_job, sweeper, upload_job};
 use anyhow::Context;
 use database::jobs::{self, Claim, Claiming, JobError};
 use database::{Database, SystemConn};
@@ -61,6 +61,8 @@ pub struct Worker {
     pub live: Arc<LiveBoard>,
     /// How long a claim holds without renewal.
     pub lease: Duration,
+    /// How long a project's bucket is not looked through for what was left open.
+    pub leftovers_every: Duration,
     /// Ends when the worker is told to stop: no new job, no new file.
     pub stopping: CancellationToken,
     /// Ends when the grace after that is over: jobs are given back as they are.
@@ -133,6 +135,7 @@ impl Worker {
             targets: Targets::new(&settings)?,
             live: Arc::default(),
             lease: settings.lease,
+            leftovers_every: settings.leftovers_every,
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             concurrency,
@@ -152,11 +155,12 @@ impl Worker {
         let reporter = tokio::spawn(crate::live::report(worker.clone(), services.clone()));
         let registry = tokio::spawn(crate::registry::report(worker.clone()));
         let sweeper = tokio::spawn(sweeper::run(worker.clone(), services.clone()));
+        let cleaner = tokio::spawn(cleaner::run(worker.clone(), worker.stopping.clone()));
         let mut jobs = JoinSet::new();
         worker.take_jobs(&mut jobs).await;
         while jobs.join_next().await.is_some() {}
         services.cancel();
-        let _ = tokio::join!(reporter, registry, sweeper);
+        let _ = tokio::join!(reporter, registry, sweeper, cleaner);
         tracing::info!("stopped");
     }
 

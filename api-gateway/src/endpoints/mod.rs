@@ -6,6 +6,7 @@ pub(crate) mod companies;
 pub(crate) mod cycles;
 pub(crate) mod health;
 pub(crate) mod jwks;
+pub(crate) mod leftovers;
 pub(crate) mod projects;
 pub(crate) mod queue;
 pub(crate) mod sessions;
@@ -24,6 +25,7 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
     sources::register(config);
     sessions::register(config);
     queue::register(config);
+    leftovers::register(config);
     config
         .service(jwks::jwks)
         .service(health::live)

@@ -30,7 +30,7 @@ pub async fn cluster() -> &'static TestCluster {
 }
 
 /// The Redis that most tests share: sessions have ids of their own.
-async fn shared_redis() -> String {
+pub async fn shared_redis() -> String {
     static REDIS: OnceCell<(Redis, TempDir)> = OnceCell::const_new();
     let start = async || {
         let dir = tempfile::tempdir().unwrap();

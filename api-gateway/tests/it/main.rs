@@ -12,6 +12,7 @@ mod document;
 mod events;
 mod fixture;
 mod http;
+mod leftovers;
 mod people;
 mod projects;
 mod queue;

@@ -25,6 +25,12 @@ fn calls(project: &str, cycle: &str, session: &str, user: &str) -> Vec<(Method, 
             format!("/api/projects/{project}/cycles"),
             Some(json!({})),
         ),
+        (get.clone(), format!("/api/projects/{project}/leftovers"), None),
+        (
+            post.clone(),
+            format!("/api/projects/{project}/leftovers/abort"),
+            Some(json!({"all": true})),
+        ),
         (get.clone(), format!("/api/cycles/{cycle}"), None),
         (
             patch.clone(),
@@ -151,7 +157,8 @@ async fn a_viewer_reads_and_nothing_else() {
         if call.1.contains("/events") {
             continue;
         }
-        let readable = call.0 == Method::GET && !call.1.starts_with("/api/users");
+        let readable =
+            call.0 == Method::GET && !call.1.starts_with("/api/users") && !call.1.ends_with("/leftovers");
         let mut request = viewer.request(call.0.clone(), &call.1);
         if let Some(body) = &call.2 {
             request = request.json(body);

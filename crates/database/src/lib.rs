@@ -12,6 +12,7 @@ pub mod cycles;
 pub mod error;
 pub mod files;
 pub mod jobs;
+pub mod leftovers;
 pub mod members;
 pub mod migrate;
 pub mod projects;

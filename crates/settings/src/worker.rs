@@ -34,6 +34,12 @@ const SHUTDOWN_GRACE_S: Variable = Variable::new(
     "60",
     "seconds a worker takes to end its files after SIGTERM, 0 to 3600",
 );
+const LEFTOVERS_EVERY_S: Variable = Variable::new(
+    "LEFTOVERS_EVERY_S",
+    Absent::Default("3600"),
+    "3600",
+    "seconds between two looks for multipart uploads that were left open in a project's bucket, 1 to 604800",
+);
 
 /// Everything `upload-worker` needs.
 #[derive(Clone, Debug)]
@@ -56,6 +62,8 @@ pub struct Worker {
     pub lease: Duration,
     /// How long files may take to end after SIGTERM.
     pub shutdown_grace: Duration,
+    /// How long a project's bucket is not looked through for multipart uploads that were left open.
+    pub leftovers_every: Duration,
     /// Logs.
     pub logging: Logging,
 }
@@ -71,6 +79,7 @@ impl Worker {
             &WORKER_MEMORY_BYTES,
             &LEASE_S,
             &SHUTDOWN_GRACE_S,
+            &LEFTOVERS_EVERY_S,
         ];
         table.extend(StorageDefaults::VARIABLES);
         table.extend(Logging::VARIABLES);
@@ -107,6 +116,7 @@ impl Worker {
         );
         let lease_s = reader.get(&LEASE_S, parse::number(1, 3600));
         let shutdown_grace_s = reader.get(&SHUTDOWN_GRACE_S, parse::number(0, 3600));
+        let leftovers_every_s = reader.get(&LEFTOVERS_EVERY_S, parse::number(1, 604_800));
         let storage = StorageDefaults::read(reader);
         let logging = Logging::read(reader);
         Some(Self {
@@ -119,6 +129,7 @@ impl Worker {
             memory_bytes: memory_bytes?,
             lease: Duration::from_secs(lease_s?),
             shutdown_grace: Duration::from_secs(shutdown_grace_s?),
+            leftovers_every: Duration::from_secs(leftovers_every_s?),
             logging: logging?,
         })
     }
@@ -156,6 +167,7 @@ mod tests {
             (worker.lease.as_secs(), worker.shutdown_grace.as_secs()),
             (30, 30)
         );
+        assert_eq!(worker.leftovers_every.as_secs(), 3600);
     }
 
     #[test]
@@ -183,6 +195,7 @@ mod tests {
             ("WORKER_MEMORY_BYTES", "1"),
             ("LEASE_S", "-1"),
             ("SHUTDOWN_GRACE_S", "x"),
+            ("LEFTOVERS_EVERY_S", "0"),
         ] {
             let source = |asked: &str| {
                 if asked == name {

@@ -13,6 +13,7 @@ mod crashes;
 mod delivery;
 mod events;
 mod fixture;
+mod leftovers;
 mod locations;
 mod outages;
 mod pausing;

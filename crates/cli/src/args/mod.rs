@@ -1,9 +1,11 @@
 //! The command line: what can be asked for, and how it is spelled.
 
 mod delivery;
+mod leftovers;
 mod uploads;
 
 pub(crate) use delivery::{CycleArg, CyclesCommand, ProjectFields, ProjectsCommand, RootsCommand};
+pub(crate) use leftovers::{AbortArgs, LeftoversArgs, LeftoversCommand};
 pub(crate) use uploads::{
     FilesArgs, ResumeArgs, RetryArgs, SessionArg, SessionsCommand, SettingsArgs, UploadArgs, WatchArgs,
 };
@@ -107,6 +109,8 @@ pub(crate) enum Command {
     Cancel(SessionArg),
     /// Upload again the files that failed
     Retry(RetryArgs),
+    /// List multipart uploads that are open in your buckets: how old, how large, and who uses them; or abort them
+    Leftovers(LeftoversArgs),
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
 }

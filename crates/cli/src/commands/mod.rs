@@ -1,6 +1,7 @@
 //! The commands, a module for each group: what is asked of the server, and how the answer is shown.
 
 mod cycles;
+mod leftovers;
 mod projects;
 mod queue;
 mod roots;
@@ -40,6 +41,7 @@ pub(crate) async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Failures(args) => sessions::failures(app, &args).await?,
         Command::Pause(args) => upload::pause(app, &args).await?,
         Command::Cancel(args) => upload::cancel(app, &args).await?,
+        Command::Leftovers(args) => return leftovers::run(app, args).await,
         Command::Upload(args) => return upload::upload(app, args).await,
         Command::Watch(args) => return upload::watch(app, &args).await,
         Command::Resume(args) => return upload::resume(app, &args).await,

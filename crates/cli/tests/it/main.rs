@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod following;
+mod leftovers;
 mod lists;
 mod server;
 mod sign_in;

@@ -9,6 +9,7 @@
 mod fixture;
 mod isolation;
 mod jobs;
+mod leftovers;
 mod locking;
 mod migrating;
 mod outcomes;

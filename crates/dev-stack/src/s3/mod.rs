@@ -176,6 +176,23 @@ impl S3Server {
         self.weather.set_trouble(trouble);
     }
 
+    /// Lets every multipart upload that is open in a bucket look as if it had been opened so much earlier, until the
+    /// server ends.
+    ///
+    /// # Errors
+    /// When there is no such bucket.
+    pub fn age_uploads(&self, bucket: &str, by: Duration) -> anyhow::Result<()> {
+        let bucket = self
+            .backend
+            .bucket(bucket)
+            .with_context(|| format!("there is no bucket {bucket}"))?;
+        let by_ms = u64::try_from(by.as_millis())?;
+        for upload in bucket.state().uploads.values_mut() {
+            upload.initiated_ms = upload.initiated_ms.saturating_sub(by_ms);
+        }
+        Ok(())
+    }
+
     /// How many requests have come in.
     pub fn requests(&self) -> u64 {
         self.weather.requests()
