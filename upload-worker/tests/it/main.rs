@@ -18,6 +18,7 @@ mod locations;
 mod outages;
 mod pausing;
 mod poison;
+mod resuming;
 mod settings;
 mod sharing;
 mod source_paths;
