@@ -7,13 +7,14 @@ SHELL := /bin/bash
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 PROGRAMS := -p api-gateway -p upload-worker -p cli -p dev-stack
 DIESEL := $(TARGET)/tools/bin/diesel
+MUTANTS := $(TARGET)/tools/bin/cargo-mutants
 GENERATED := openapi.yaml crates/database/src/schema.rs
 
 DEV_DIR ?= .dev
 WORKERS ?= 1
 export DEV_DIR WORKERS SOURCE
 
-.PHONY: help demo dev torture test check generate bootstrap bootstrap-check format
+.PHONY: help demo dev torture mutants test check generate bootstrap bootstrap-check format
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +32,10 @@ torture: bootstrap ## everything fails while deliveries run, and an oracle judge
 	@exec $(TARGET)/$(if $(RELEASE),release,debug)/dev-stack torture $(if $(SEED),--seed $(SEED)) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
 
+mutants: bootstrap-check $(MUTANTS) ## break the job protocol in one place at a time; a test must notice: ONLY=, KIND=guards|rust, RESUME=1, JSON=
+	CARGO_MUTANTS=$(abspath $(MUTANTS)) .ci/mutants/run.py run $(if $(ONLY),--only '$(ONLY)') $(if $(KIND),--kind $(KIND)) \
+	  $(if $(RESUME),--resume) $(if $(JSON),--json $(JSON))
+
 test: bootstrap-check ## unit, integration and end-to-end tests
 	cargo build --locked --workspace --bins --features failpoints
 	.ci/tests
@@ -40,6 +45,7 @@ check: bootstrap-check ## what CI runs, in the same order
 	.ci/step lints cargo clippy --locked --workspace --all-targets --features failpoints -- -D warnings
 	.ci/step walls .ci/walls
 	.ci/step licences .ci/licences
+	.ci/step mutants .ci/mutants/run.py check
 	.ci/step generated .ci/unchanged-by-generate $(GENERATED)
 	.ci/step failpoints .ci/no-failpoints
 	.ci/step tests $(MAKE) --no-print-directory test
@@ -54,6 +60,9 @@ generate: bootstrap-check $(DIESEL) ## write openapi.yaml and the database's sch
 $(DIESEL):
 	cargo install diesel_cli --version 2.3.14 --locked --debug --no-default-features --features postgres \
 	  --root $(TARGET)/tools --target-dir $(TARGET)/tools/build
+
+$(MUTANTS):
+	cargo install cargo-mutants --version 27.1.0 --locked --debug --root $(TARGET)/tools --target-dir $(TARGET)/tools/build
 
 format: ## format the code
 	cargo fmt --all

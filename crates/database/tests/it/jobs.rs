@@ -7,6 +7,7 @@ use database::sessions::{ByteCounters, FileCounters};
 use domain::{FileStatus, JobId, JobKind, SessionErrorCode, SessionStatus, StopFlag};
 use futures::future::join_all;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 #[tokio::test]
 async fn of_many_claims_one_succeeds() {
@@ -40,6 +41,55 @@ async fn a_job_that_is_not_due_is_not_claimed() {
         .await;
     let again = fixture.claim(claim.job_id, "w2").await.unwrap();
     assert_eq!((again.epoch, again.errors, again.crashes), (2, 1, 0));
+}
+
+/// Its transaction may have begun long before, and waited for a lock.
+#[tokio::test]
+async fn a_lease_counts_from_the_moment_it_is_written() {
+    let fixture = Fixture::new().await;
+    let (_, scan) = fixture.session().await;
+    let now = async || fixture.sql("SELECT clock_timestamp()").await;
+    let holds_from = async |moment: &str| {
+        let lease_s = LEASE.as_secs();
+        let holds =
+            format!("SELECT lease_until >= '{moment}'::timestamptz + interval '{lease_s} s' FROM jobs");
+        fixture.sql(&holds).await
+    };
+    let (has_begun, begun) = oneshot::channel();
+    let (says_when, when) = oneshot::channel();
+    let claim = fixture.system(async move |conn| {
+        assert!(!jobs::disown(conn, scan.id, "nobody").await?);
+        has_begun.send(()).unwrap();
+        let moment: String = when.await.unwrap();
+        Ok((jobs::claim(conn, scan.id, "w", LEASE).await?, moment))
+    });
+    let tell = async {
+        begun.await.unwrap();
+        says_when.send(now().await).unwrap();
+    };
+    let ((claimed, moment), ()) = tokio::join!(claim, tell);
+    let Claiming::Claimed(claim) = claimed else {
+        panic!("{claimed:?}");
+    };
+    assert_eq!(holds_from(&moment).await, "t");
+
+    let (has_begun, begun) = oneshot::channel();
+    let (says_when, when) = oneshot::channel();
+    let renew = fixture
+        .db
+        .tenant(fixture.company, async move |conn: &mut TenantConn| {
+            jobs::renew(conn, &claim, LEASE).await?;
+            has_begun.send(()).unwrap();
+            let moment: String = when.await.unwrap();
+            jobs::renew(conn, &claim, LEASE).await?;
+            Ok::<_, JobError>(moment)
+        });
+    let tell = async {
+        begun.await.unwrap();
+        says_when.send(now().await).unwrap();
+    };
+    let (moment, ()) = tokio::join!(renew, tell);
+    assert_eq!(holds_from(&moment.unwrap()).await, "t");
 }
 
 #[tokio::test]
@@ -248,11 +298,12 @@ async fn a_claim_whose_answer_was_lost_is_given_back_at_no_cost() {
 #[tokio::test]
 async fn open_uploads_stay_recorded_until_they_are_aborted() {
     let fixture = Fixture::new().await;
-    let (session, claim) = fixture.uploading(2).await;
+    let (session, claim) = fixture.uploading(3).await;
     let opening = claim.clone();
     fixture
         .db
         .tenant(fixture.company, async move |conn: &mut TenantConn| {
+            jobs::multipart_opened(conn, &opening, LEASE, 1, "upload-1", 8 << 20).await?;
             jobs::multipart_opened(conn, &opening, LEASE, 2, "upload-2", 8 << 20).await
         })
         .await
@@ -269,10 +320,20 @@ async fn open_uploads_stay_recorded_until_they_are_aborted() {
             .await
             .unwrap()
     };
-    assert_eq!(
-        open().await,
-        [(2, "dir/file 2".to_owned(), "upload-2".to_owned())]
+    let (first, second) = (
+        (1, "dir/file 1".to_owned(), "upload-1".to_owned()),
+        (2, "dir/file 2".to_owned(), "upload-2".to_owned()),
     );
+    assert_eq!(open().await, [first, second.clone()]);
+    let aborting = finish.clone();
+    fixture
+        .db
+        .tenant(fixture.company, async move |conn: &mut TenantConn| {
+            jobs::uploads_aborted(conn, &aborting, LEASE, &[1]).await
+        })
+        .await
+        .unwrap();
+    assert_eq!(open().await, [second]);
     let (aborting, finishing) = (finish.clone(), finish);
     fixture
         .db
@@ -282,6 +343,12 @@ async fn open_uploads_stay_recorded_until_they_are_aborted() {
         .await
         .unwrap();
     assert_eq!(open().await.len(), 1, "its abort was not confirmed");
+    let files = fixture.get(session).await.files;
+    assert_eq!(
+        (files.cancelled, files.pending()),
+        (3, 0),
+        "also those that were on their way"
+    );
     let late = fixture
         .db
         .tenant(fixture.company, async move |conn: &mut TenantConn| {

@@ -1,8 +1,8 @@
 //! The outcomes of files: what has one keeps it, and who is blamed for a crash.
 
-use crate::fixture::{Fixture, LEASE, outcome, write};
+use crate::fixture::{Fixture, LEASE, found, outcome, write};
 use database::TenantConn;
-use database::jobs;
+use database::jobs::{self, Claim};
 use domain::{FileStatus, SessionStatus};
 use std::time::Duration;
 
@@ -109,4 +109,49 @@ async fn what_is_blamed_has_no_outcome_yet() {
     fixture.expire(&seen).await;
     let files = fixture.get(session).await.files;
     assert_eq!((files.uploaded, files.failed), (1, 0));
+}
+
+/// A job that was claimed twice, one that was claimed once, and the run after.
+#[tokio::test]
+async fn only_objects_of_jobs_that_were_claimed_again_are_looked_at() {
+    let fixture = Fixture::new().await;
+    let (session, scan) = fixture.session().await;
+    let scan = fixture.claim(scan.id, "scanner").await.unwrap();
+    let twice = fixture.emit(&scan, found(1..=2)).await.unwrap().unwrap();
+    let once = fixture.emit(&scan, found(3..=3)).await.unwrap().unwrap();
+    fixture.end(&scan, true).await.unwrap();
+    fixture.claim(twice.id, "w1").await.unwrap();
+    let seen = fixture.let_lease_run_out().await;
+    fixture.expire(&seen).await;
+    let twice = fixture.claim(twice.id, "w2").await.unwrap();
+    let outcomes = [outcome(1, FileStatus::Uploaded), outcome(2, FileStatus::Failed)];
+    fixture.record(&twice, outcomes.to_vec()).await.unwrap();
+    fixture.end(&twice, false).await.unwrap();
+    let once = fixture.claim(once.id, "w2").await.unwrap();
+    fixture
+        .record(&once, vec![outcome(3, FileStatus::Uploaded)])
+        .await
+        .unwrap();
+    let finish = fixture.end(&once, false).await.unwrap().unwrap();
+    let doubtful = async |finish: &Claim| {
+        let finish = finish.clone();
+        write!(fixture, |conn| jobs::doubtful_files(conn, &finish, 0, 10))
+            .unwrap()
+            .iter()
+            .map(|file| file.number)
+            .collect::<Vec<_>>()
+    };
+    let finish = fixture.claim(finish.id, "finisher").await.unwrap();
+    assert_eq!(doubtful(&finish).await, [1]);
+    write!(fixture, |conn| jobs::finish_session(conn, &finish, LEASE)).unwrap();
+
+    let moved = fixture.retry(session, None).await.unwrap();
+    let again = fixture.claim(moved.jobs[0].id, "w1").await.unwrap();
+    fixture
+        .record(&again, vec![outcome(2, FileStatus::Uploaded)])
+        .await
+        .unwrap();
+    let finish = fixture.end(&again, false).await.unwrap().unwrap();
+    let finish = fixture.claim(finish.id, "finisher").await.unwrap();
+    assert_eq!(doubtful(&finish).await, [0i64; 0], "the run before was looked at");
 }

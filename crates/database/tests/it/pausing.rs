@@ -121,6 +121,25 @@ async fn a_pause_after_the_last_file_lets_the_session_end() {
 }
 
 #[tokio::test]
+async fn a_resume_leaves_the_finish_job_where_it_is() {
+    let fixture = Fixture::new().await;
+    let (session, claim) = fixture.uploading(1).await;
+    let finish = fixture.end(&claim, false).await.unwrap().unwrap();
+    let finish = fixture.claim(finish.id, "finisher").await.unwrap();
+    let finish_id = finish.job_id;
+    fixture
+        .db
+        .tenant(fixture.company, async move |conn: &mut TenantConn| {
+            jobs::release(conn, &finish, Duration::from_secs(3600), Some("try later")).await
+        })
+        .await
+        .unwrap();
+    pause(&fixture, session).await.unwrap();
+    assert!(resume(&fixture, session).await.unwrap().jobs.is_empty());
+    assert!(fixture.claim(finish_id, "w").await.is_none(), "it is not due yet");
+}
+
+#[tokio::test]
 async fn a_paused_session_can_be_cancelled() {
     let fixture = Fixture::new().await;
     let (session, scan) = fixture.session().await;

@@ -111,6 +111,10 @@ async fn cancel_before_any_claim_ends_at_once() {
         (SessionStatus::Cancelled, 0, 0)
     );
     assert!(fixture.claim(scan.id, "w").await.is_none());
+    let added = fixture
+        .system(async |conn| database::sweep::add_missing_finishes(conn).await)
+        .await;
+    assert_eq!(added, 0, "it has ended");
     assert!(matches!(
         fixture.cancel(session).await,
         Err(SessionError::WrongStatus { .. })
@@ -140,7 +144,8 @@ async fn cancel_closes_what_waits_and_lets_the_running_end() {
     );
     let finish = fixture.end(&scan, false).await.unwrap().unwrap();
     assert_eq!(fixture.finish(&finish).await.unwrap(), SessionStatus::Cancelled);
-    assert_eq!(fixture.get(session).await.files.cancelled, 2);
+    let session = fixture.get(session).await;
+    assert_eq!((session.files.cancelled, session.error_code), (2, None));
 }
 
 /// A session of 5 files: 1 arrived, 2 and 3 vanished, 4 timed out, 5 is a directory that could not be read.

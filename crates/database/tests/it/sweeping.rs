@@ -1,10 +1,10 @@
 //! What the sweeper finds and puts right.
 
-use crate::fixture::{Fixture, LEASE, outcome};
-use database::TenantConn;
+use crate::fixture::{Fixture, LEASE, found, outcome, write};
 use database::jobs;
 use database::sweep::{self, MAX_CRASHES};
-use domain::{FileStatus, JobId, SessionStatus};
+use database::{SystemConn, TenantConn};
+use domain::{FileStatus, JobId, SessionErrorCode, SessionStatus};
 
 async fn let_lease_run_out(fixture: &Fixture) {
     fixture
@@ -60,6 +60,18 @@ async fn a_job_that_was_renewed_meanwhile_is_left_alone() {
         .record(&claim, vec![outcome(2, FileStatus::Uploaded)])
         .await
         .expect("still its own");
+
+    // Another worker has it since, with a lease that happens to end at the same moment.
+    let seen = fixture.let_lease_run_out().await;
+    fixture
+        .sql("UPDATE jobs SET epoch = epoch + 1 WHERE state = 'running'")
+        .await;
+    fixture.expire(&seen).await;
+    assert_eq!(
+        fixture.let_lease_run_out().await.epoch,
+        claim.epoch + 1,
+        "it still runs"
+    );
 }
 
 #[tokio::test]
@@ -146,6 +158,43 @@ async fn jobs_that_came_back_after_a_cancel_are_closed() {
         fixture.finish(&finishes[0]).await.unwrap(),
         SessionStatus::Cancelled
     );
+}
+
+#[tokio::test]
+async fn jobs_that_came_back_after_a_failure_are_closed() {
+    let fixture = Fixture::new().await;
+    let (_, scan) = fixture.session().await;
+    let scan = fixture.claim(scan.id, "scanner").await.unwrap();
+    let upload = fixture.emit(&scan, found(1..=2)).await.unwrap().unwrap();
+    let upload = fixture.claim(upload.id, "w1").await.unwrap();
+    let code = SessionErrorCode::NoSuchBucket;
+    let finish = write!(fixture, |conn| jobs::fail_session(conn, &upload, code, "gone")).unwrap();
+    assert_eq!(finish, None, "the scan still runs");
+    let seen = fixture.let_lease_run_out().await;
+    fixture.expire(&seen).await;
+    let finishes = fixture
+        .system(async |conn| sweep::close_stopped(conn).await)
+        .await;
+    assert_eq!(fixture.finish(&finishes[0]).await.unwrap(), SessionStatus::Failed);
+}
+
+/// The server ends its transaction after five seconds.
+#[tokio::test]
+async fn a_sweeper_that_hangs_does_not_keep_the_others_from_sweeping() {
+    let fixture = Fixture::new().await;
+    let db = fixture.db.clone();
+    let hangs = fixture.db.system(async move |conn: &mut SystemConn| {
+        assert!(sweep::lock(conn).await?);
+        while !db
+            .system(async |other: &mut SystemConn| sweep::lock(other).await)
+            .await?
+        {}
+        sweep::lock(conn).await
+    });
+    let hangs = tokio::time::timeout(LEASE, hangs)
+        .await
+        .expect("it loses the lock");
+    assert!(hangs.is_err(), "{hangs:?}");
 }
 
 #[tokio::test]

@@ -335,7 +335,23 @@ async fn what_is_not_due_is_not_pushed_and_a_finish_job_goes_to_the_head() {
             .collect::<Vec<_>>(),
         [(claim.job_id, false)]
     );
+    let elsewhere = domain::CompanyId::new();
+    assert!(
+        fixture
+            .system(async move |conn| sweep::due_jobs(conn, "samples", elsewhere, 10).await)
+            .await
+            .is_empty(),
+        "each company has its own list"
+    );
     let claim = fixture.claim(claim.job_id, "w2").await.unwrap();
+    assert!(
+        fixture
+            .system(async |conn| sweep::due_counts(conn).await)
+            .await
+            .is_empty(),
+        "it runs"
+    );
+    assert!(due("samples").await.is_empty());
     let finish = fixture.end(&claim, false).await.unwrap().unwrap();
     assert_eq!(due("any").await, [finish]);
 }
@@ -383,4 +399,21 @@ async fn a_sweep_adds_nothing_to_what_goes_on_or_was_not_started() {
         })
         .await;
     assert_eq!(everything(&fixture).await, before);
+}
+
+#[tokio::test]
+async fn a_run_has_one_walk_and_one_end() {
+    let fixture = Fixture::new().await;
+    let (_, claim) = fixture.uploading(1).await;
+    fixture.end(&claim, false).await.unwrap().expect("a finish job");
+    for kind in ["scan", "finish"] {
+        let again = format!(
+            "WITH again AS (
+                 INSERT INTO jobs (company_id, session_id, run, location, kind)
+                 SELECT company_id, session_id, run, location, kind FROM jobs WHERE kind = '{kind}'
+                 ON CONFLICT DO NOTHING RETURNING id)
+             SELECT count(*) FROM again"
+        );
+        assert_eq!(fixture.sql(&again).await, "0", "{kind}");
+    }
 }

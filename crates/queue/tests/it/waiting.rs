@@ -92,6 +92,23 @@ async fn a_push_of_many_jobs_wakes_all_workers() {
 }
 
 #[tokio::test]
+async fn a_take_wakes_one_more_while_there_are_jobs() {
+    let redis = RedisServer::start().await;
+    let queue = redis.queue().await;
+    queue.push(&jobs(1..=3, CompanyId::new())).await.unwrap();
+    // No token is left of the push.
+    while queue.wait(&media(), Duration::ZERO).await.unwrap() {}
+    let tokens = async || redis.command::<usize>(&["LLEN", "uploader:v1:wake:media"]).await;
+    for id in 1..=2 {
+        assert_eq!(queue.take(&media()).await.unwrap(), Some(JobId(id)));
+        assert_eq!(tokens().await, 1, "one is enough until somebody took it");
+    }
+    assert!(queue.wait(&media(), LONGEST_WAIT).await.unwrap());
+    assert_eq!(queue.take(&media()).await.unwrap(), Some(JobId(3)));
+    assert_eq!(tokens().await, 0, "there is nothing to wake for");
+}
+
+#[tokio::test]
 async fn wake_tokens_stay_few() {
     let redis = RedisServer::start().await;
     let queue = redis.queue().await;
