@@ -130,6 +130,8 @@ def run(options, plan, own):
     results_file = TARGET / "results.json"
     if options.resume and results_file.exists():
         kept = {result["id"]: result for result in json.loads(results_file.read_text()) if result["outcome"] not in BAD}
+    # Those that are explained take long, and tell least: last.
+    own = sorted(own, key=lambda guard: bool(guard.explained))
     todo = [] if options.kind == "rust" else [("guard", guard.name, guard) for guard in own]
     if options.kind != "guards":
         todo += [("rust", mutant["name"], mutant) for mutant in rust_mutants(scratch, plan)]

@@ -130,7 +130,7 @@ pub async fn expire(conn: &mut SystemConn, job: &Overdue) -> Result<Option<Queue
     sql_query(
         "UPDATE jobs SET state = 'ready', worker_id = NULL, lease_until = NULL, pushed_at = NULL,
                 run_after = CASE WHEN (SELECT s.stop_flag FROM sync_sessions s WHERE s.id = jobs.session_id FOR SHARE)
-                                      = 'pause' THEN 'infinity' ELSE now() END
+                                      = 'pause' AND kind <> 'finish' THEN 'infinity' ELSE now() END
          WHERE id = $1",
     )
     .bind::<BigInt, _>(job.id)

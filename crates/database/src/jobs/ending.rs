@@ -62,8 +62,8 @@ pub(crate) async fn end_running(
     Ok(row.finish_id.map(|id| finish_job(id, company_id)))
 }
 
-/// Gives a running job back, to be claimed again by anybody after `delay`; parked, where its session is paused. With
-/// `error` it counts as a failed attempt; without (a deploy, a stop) it costs nothing.
+/// Gives a running job back, to be claimed again by anybody after `delay`; parked, where its session is paused (a finish
+/// job never is: a cancel would not find it). With `error` it counts as a failed attempt; without (a deploy, a stop) it costs nothing.
 ///
 /// # Errors
 /// [`JobError::Fenced`] when the job is no longer this worker's.
@@ -120,7 +120,7 @@ async fn give_back(
          session AS (
              SELECT stop_flag FROM sync_sessions WHERE id = (SELECT session_id FROM mine) FOR SHARE)
          UPDATE jobs SET state = 'ready', worker_id = NULL, lease_until = NULL, pushed_at = NULL,
-                run_after = CASE WHEN session.stop_flag = 'pause'
+                run_after = CASE WHEN session.stop_flag = 'pause' AND kind <> 'finish'
                                  THEN 'infinity' ELSE now() + make_interval(secs => $3) END,
                 errors = errors + CASE WHEN $4 IS NULL THEN 0 ELSE 1 END, last_error = coalesce($4, last_error)
          FROM session WHERE id = $1 AND epoch = $2 AND state = 'running'",

@@ -139,6 +139,25 @@ async fn a_resume_leaves_the_finish_job_where_it_is() {
     assert!(fixture.claim(finish_id, "w").await.is_none(), "it is not due yet");
 }
 
+/// Parked, it would stay so when the session is cancelled then.
+#[tokio::test]
+async fn a_finish_job_that_comes_back_during_a_pause_is_not_parked() {
+    let fixture = Fixture::new().await;
+    let (session, claim) = fixture.uploading(1).await;
+    let finish = fixture.end(&claim, false).await.unwrap().unwrap();
+    let claim = fixture.claim(finish.id, "finisher").await.unwrap();
+    pause(&fixture, session).await.unwrap();
+    release(&fixture, &claim).await;
+    fixture
+        .claim(finish.id, "w1")
+        .await
+        .expect("given back, it goes on");
+    let seen = fixture.let_lease_run_out().await;
+    fixture.expire(&seen).await;
+    fixture.cancel(session).await.unwrap();
+    assert_eq!(fixture.finish(&finish).await.unwrap(), SessionStatus::Cancelled);
+}
+
 #[tokio::test]
 async fn a_paused_session_can_be_cancelled() {
     let fixture = Fixture::new().await;
