@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::signal::unix::SignalKind;
 
 /// How often a held task looks whether it may go on.
 const POLL: Duration = Duration::from_millis(5);
@@ -63,7 +64,14 @@ pub async fn reach(name: &'static str) {
     match action {
         Action::Off => {}
         Action::Kill => signal(name, "kill", Signal::KILL),
-        Action::Stop => signal(name, "stop", Signal::STOP),
+        Action::Stop => {
+            // SIGSTOP reaches the other threads first: without waiting, this one would run on for a moment.
+            let continued = tokio::signal::unix::signal(SignalKind::from_raw(Signal::CONT.as_raw()));
+            signal(name, "stop", Signal::STOP);
+            if let Ok(mut continued) = continued {
+                continued.recv().await;
+            }
+        }
         Action::Hold(gate) => {
             report(name, "hold");
             while gate.exists() {

@@ -20,7 +20,7 @@ pub(crate) async fn troubles(world: &World, session: &Value) -> (i64, i64, i64) 
     )
 }
 
-async fn assert_settled(world: &World, session: &Value) {
+pub(crate) async fn assert_settled(world: &World, session: &Value) {
     let id = session["id"].as_str().unwrap();
     let open = world
         .count(&format!("SELECT open_jobs FROM sync_sessions WHERE id = '{id}'"))

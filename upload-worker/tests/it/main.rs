@@ -12,6 +12,8 @@ mod command_line;
 mod crashes;
 mod delivery;
 mod events;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod fixture;
 mod leftovers;
 mod locations;
