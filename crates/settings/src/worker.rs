@@ -34,6 +34,12 @@ const SHUTDOWN_GRACE_S: Variable = Variable::new(
     "60",
     "seconds a worker takes to end its files after SIGTERM, 0 to 3600",
 );
+const STORE_PATIENCE_S: Variable = Variable::new(
+    "STORE_PATIENCE_S",
+    Absent::Default("600"),
+    "3600",
+    "seconds a session waits for an S3 that is away before it fails, 1 to 604800",
+);
 
 /// Everything `upload-worker` needs.
 #[derive(Clone, Debug)]
@@ -56,6 +62,8 @@ pub struct Worker {
     pub lease: Duration,
     /// How long files may take to end after SIGTERM.
     pub shutdown_grace: Duration,
+    /// How long a session waits for a store that is away.
+    pub store_patience: Duration,
     /// Logs.
     pub logging: Logging,
 }
@@ -71,6 +79,7 @@ impl Worker {
             &WORKER_MEMORY_BYTES,
             &LEASE_S,
             &SHUTDOWN_GRACE_S,
+            &STORE_PATIENCE_S,
         ];
         table.extend(StorageDefaults::VARIABLES);
         table.extend(Logging::VARIABLES);
@@ -107,6 +116,7 @@ impl Worker {
         );
         let lease_s = reader.get(&LEASE_S, parse::number(1, 3600));
         let shutdown_grace_s = reader.get(&SHUTDOWN_GRACE_S, parse::number(0, 3600));
+        let store_patience_s = reader.get(&STORE_PATIENCE_S, parse::number(1, 604_800));
         let storage = StorageDefaults::read(reader);
         let logging = Logging::read(reader);
         Some(Self {
@@ -119,6 +129,7 @@ impl Worker {
             memory_bytes: memory_bytes?,
             lease: Duration::from_secs(lease_s?),
             shutdown_grace: Duration::from_secs(shutdown_grace_s?),
+            store_patience: Duration::from_secs(store_patience_s?),
             logging: logging?,
         })
     }
@@ -183,6 +194,7 @@ mod tests {
             ("WORKER_MEMORY_BYTES", "1"),
             ("LEASE_S", "-1"),
             ("SHUTDOWN_GRACE_S", "x"),
+            ("STORE_PATIENCE_S", "0"),
         ] {
             let source = |asked: &str| {
                 if asked == name {
