@@ -2,20 +2,23 @@
 //! written exactly once.
 
 use crate::worker::{JobFailure, Worker, service_delay};
-use database::jobs::{self, Claim, JobError, WorkOrder};
+use database::jobs::{self, Claim, JobError, StoreAway, WorkOrder};
 use database::{ScopeFn, TenantConn};
 use domain::backoff::Backoff;
 use domain::{JobKind, JobState, QueuedJob, SessionErrorCode, StopFlag};
+use rand::Rng as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a job that meets a passing error is begun again before its session fails.
+/// How often in a row a job that meets a passing error is begun again before its session fails.
 const MAX_JOB_ERRORS: i32 = 3;
 /// The wait before a job with a passing error is begun again.
 const JOB_BACKOFF: Backoff = Backoff {
     base: Duration::from_secs(2),
     cap: Duration::from_secs(60),
 };
+/// The bounds of the wait for a store that is away: about as long again as it has been.
+const STORE_DELAY_S: (f64, f64) = (2.0, 30.0);
 
 /// A claimed job and the worker that has it.
 pub struct Lease {
@@ -145,6 +148,7 @@ impl Lease {
                 StopFlag::Run | StopFlag::Pause => self.release(Duration::ZERO, None).await,
             },
             JobFailure::NoPlace(delay) => self.release(delay, None).await,
+            JobFailure::StoreAway(detail) => self.await_store(detail).await,
             JobFailure::Session {
                 code,
                 detail,
@@ -184,10 +188,45 @@ impl Lease {
         Ok(())
     }
 
+    /// Whether what fails now may be tried again later. While the store is away, time decides and not the number of
+    /// tries; while it takes what others send, the other way round.
+    pub fn is_patient(&self) -> bool {
+        match self.claim.away_for {
+            Some(away_for) => away_for < self.worker.store_patience,
+            None => self.claim.errors < MAX_JOB_ERRORS,
+        }
+    }
+
+    async fn await_store(&self, detail: String) -> Result<(), JobError> {
+        let (shortest_s, longest_s) = STORE_DELAY_S;
+        let away_s = self.claim.away_for.unwrap_or_default().as_secs_f64();
+        let delay_s = away_s.clamp(shortest_s, longest_s) * rand::rng().random_range(0.0..=1.0);
+        tracing::warn!(session_id = %self.claim.session_id, job_id = %self.claim.job_id, away_s, delay_s, "the store is away: {detail}");
+        let patience = self.worker.store_patience;
+        let away = StoreAway {
+            detail,
+            delay: Duration::from_secs_f64(delay_s),
+            patience,
+            is_last: self.claim.away_for.is_some_and(|away_for| away_for >= patience),
+        };
+        let finish = self
+            .transact(|claim, term| {
+                let away = away.clone();
+                async move |conn: &mut TenantConn| jobs::await_store(conn, &claim, term, &away).await
+            })
+            .await?;
+        let has_failed = finish.is_some();
+        self.push(finish).await;
+        if has_failed {
+            self.hint_stop().await;
+        }
+        Ok(())
+    }
+
     /// A finish job is never given up: nothing else can end its session.
     fn retry_delay(&self) -> Option<Duration> {
         let failures = u32::try_from(self.claim.errors + 1).unwrap_or(u32::MAX);
-        let again = self.claim.errors < MAX_JOB_ERRORS || self.claim.kind == JobKind::Finish;
+        let again = self.is_patient() || self.claim.kind == JobKind::Finish;
         again.then(|| JOB_BACKOFF.delay(failures, &mut rand::rng()))
     }
 
@@ -201,10 +240,15 @@ impl Lease {
             .await?;
         failpoint::at!("fail.before_push");
         self.push(finish).await;
+        self.hint_stop().await;
+        Ok(())
+    }
+
+    /// The session's other jobs are to look at its stop flag.
+    async fn hint_stop(&self) {
         if let Err(error) = self.worker.queue.publish_stop(self.claim.session_id).await {
             tracing::debug!("no stop hint: {error}");
         }
-        Ok(())
     }
 
     async fn push(&self, finish: Option<QueuedJob>) {

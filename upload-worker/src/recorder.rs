@@ -8,8 +8,10 @@ use database::TenantConn;
 use database::jobs::{self, FileOutcome, JobError};
 use domain::{FileStatus, StopFlag};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+use storage::Bucket;
 use tokio::sync::{Notify, watch};
 use transfer::{Events, Lost, Outcome, PlannedFile, Stop};
 
@@ -27,18 +29,22 @@ pub struct Recorder {
     flushed: Notify,
     ended: Notify,
     place: Mutex<Place>,
+    bucket: Bucket,
     stop: watch::Sender<Stop>,
+    /// The store took something since this was last told to the database.
+    answered: AtomicBool,
     /// Why a multipart upload could not be recorded.
     error: Mutex<Option<JobError>>,
 }
 
 impl Recorder {
-    /// For the job of `lease`; `planned_bytes` are the sizes its rows have now. What the session wants goes to
-    /// the engine through `stop`.
+    /// For the job of `lease`, which sends to `bucket`; `planned_bytes` are the sizes its rows have now. What the
+    /// session wants goes to the engine through `stop`.
     pub fn new(
         lease: Arc<Lease>,
         planned_bytes: HashMap<i64, i64>,
         place: Place,
+        bucket: Bucket,
         stop: watch::Sender<Stop>,
     ) -> Self {
         Self {
@@ -48,7 +54,9 @@ impl Recorder {
             flushed: Notify::new(),
             ended: Notify::new(),
             place: Mutex::new(place),
+            bucket,
             stop,
+            answered: AtomicBool::new(false),
             error: Mutex::default(),
         }
     }
@@ -67,6 +75,8 @@ impl Recorder {
         let mut hints = worker.queue.subscribe_stop();
         let mut renewed = Instant::now();
         let mut ended = false;
+        // Told at once where the session waits for the store, and else now and then.
+        let mut told = self.lease.claim.away_for.is_none().then(Instant::now);
         while !ended {
             let mut hinted = false;
             tokio::select! {
@@ -80,12 +90,22 @@ impl Recorder {
                     self.escalate(Stop::Abandon);
                 }
             }
+            let pace = self.bucket.pace();
+            self.place
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .set_pace(pace);
             let outcomes = std::mem::take(&mut *self.buffer.lock().unwrap_or_else(PoisonError::into_inner));
             if outcomes.is_empty() && !hinted && renewed.elapsed() < self.lease.renew_after() {
                 continue;
             }
             let begun = Instant::now();
-            match self.flush_or_drain(outcomes, renewed).await {
+            let is_due = told.is_none_or(|told| told.elapsed() >= self.lease.renew_after());
+            let answered = (is_due || ended) && self.answered.swap(false, Ordering::Relaxed);
+            if answered {
+                told = Some(begun);
+            }
+            match self.flush_or_drain(outcomes, answered, renewed).await {
                 Ok(StopFlag::Run) => {}
                 Ok(StopFlag::Pause) => self.escalate(Stop::Drain),
                 Ok(StopFlag::Cancel | StopFlag::Fail) => self.escalate(Stop::Cancel),
@@ -106,9 +126,10 @@ impl Recorder {
     async fn flush_or_drain(
         &self,
         outcomes: Vec<FileOutcome>,
+        answered: bool,
         renewed: Instant,
     ) -> Result<StopFlag, JobError> {
-        let flush = self.flush(outcomes);
+        let flush = self.flush(outcomes, answered);
         tokio::pin!(flush);
         tokio::select! {
             biased;
@@ -134,7 +155,8 @@ impl Recorder {
         });
     }
 
-    async fn flush(&self, outcomes: Vec<FileOutcome>) -> Result<StopFlag, JobError> {
+    /// With `answered`, also that the store took something.
+    async fn flush(&self, outcomes: Vec<FileOutcome>, answered: bool) -> Result<StopFlag, JobError> {
         failpoint::at!("flush.before_write");
         let outcomes = Arc::new(outcomes);
         let flag = self
@@ -143,6 +165,9 @@ impl Recorder {
                 let outcomes = outcomes.clone();
                 async move |conn: &mut TenantConn| {
                     let flag = jobs::record_outcomes(conn, &claim, term, &outcomes).await?;
+                    if answered {
+                        jobs::store_answers(conn, &claim).await?;
+                    }
                     failpoint::at!("flush.before_commit");
                     Ok(flag)
                 }
@@ -179,6 +204,10 @@ fn time(time: SystemTime) -> DateTime<Utc> {
 }
 
 impl Events for Recorder {
+    fn stored(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
     fn progress(&self, number: i64, sent_bytes_delta: i64) {
         self.lease
             .worker

@@ -40,10 +40,17 @@ pub async fn run(lease: &Arc<Lease>, mut place: Place) -> Result<(), JobFailure>
         settings,
         token_prefix: order.session.id.to_string(),
         bucket: lease.worker.targets.bucket(&order)?,
+        is_patient: lease.is_patient(),
     };
     let planned_bytes: HashMap<i64, i64> = files.iter().map(|file| (file.number, file.size_bytes)).collect();
     let (stop, stopped) = watch::channel(Stop::Run);
-    let recorder = Arc::new(Recorder::new(lease.clone(), planned_bytes, place, stop));
+    let recorder = Arc::new(Recorder::new(
+        lease.clone(),
+        planned_bytes,
+        place,
+        plan.bucket.clone(),
+        stop,
+    ));
     let _watched = lease.worker.live.watch(lease.claim.session_id);
 
     let engine = async {
@@ -115,11 +122,13 @@ async fn settle(lease: &Lease, summary: Summary) -> Result<(), JobFailure> {
         return Err(JobFailure::Fenced);
     }
     if let Some(fatal) = summary.fatal {
-        let may_pass = fatal.code == SessionErrorCode::StorageUnreachable;
+        if fatal.code == SessionErrorCode::StorageUnreachable {
+            return Err(JobFailure::StoreAway(fatal.detail));
+        }
         return Err(JobFailure::Session {
             code: fatal.code,
             detail: fatal.detail,
-            may_pass,
+            may_pass: false,
         });
     }
     if !summary.not_started.is_empty() {

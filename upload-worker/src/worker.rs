@@ -69,6 +69,8 @@ pub struct Worker {
     pub giving_up: CancellationToken,
     /// Files in flight at most, over all jobs.
     pub concurrency: usize,
+    /// How long a session waits for a store that is away before it fails.
+    pub store_patience: Duration,
     /// Where it takes jobs: its source roots.
     pub locations: Vec<String>,
     /// Files that wait for a slot here already, over all jobs.
@@ -92,6 +94,9 @@ pub enum JobFailure {
     /// This worker has no place for it now: given back, to be offered again after this time.
     #[error("no place")]
     NoPlace(Duration),
+    /// The store takes nothing: given back, to be begun again when it may be there.
+    #[error("the store is away: {0}")]
+    StoreAway(String),
     /// The session cannot go on.
     #[error("the session cannot go on: {code}: {detail}")]
     Session {
@@ -139,6 +144,7 @@ impl Worker {
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             concurrency,
+            store_patience: settings.store_patience,
             backlog: AtomicUsize::new(0),
             uploads: AtomicUsize::new(0),
             scans: AtomicUsize::new(0),
@@ -350,12 +356,13 @@ impl Worker {
 
 /// A job's place in this worker: it counts from the claim on, so that the loop does not take a pile of jobs while
 /// the first is still loading. An upload job's share of the backlog are the files it has still to begin, up to
-/// what its session's concurrency lets it begin soon.
+/// what its session's concurrency, and the store that asked for fewer requests, let it begin soon.
 pub struct Place {
     worker: Arc<Worker>,
     kind: JobKind,
     files: usize,
     cap: usize,
+    pace: usize,
 }
 
 impl Place {
@@ -368,6 +375,7 @@ impl Place {
             kind: claim.kind,
             files,
             cap: usize::MAX,
+            pace: usize::MAX,
         };
         place.worker.backlog.fetch_add(place.share(), Ordering::Relaxed);
         place.counter().fetch_add(1, Ordering::Relaxed);
@@ -383,25 +391,31 @@ impl Place {
     }
 
     fn share(&self) -> usize {
-        self.files.min(self.cap).min(1 << 20)
+        self.files.min(self.cap).min(self.pace).min(1 << 20)
     }
 
     /// Corrects the number of files left; `concurrency` is the session's.
     pub fn set(&mut self, files: usize, concurrency: Option<u16>) {
-        let before = self.share();
-        self.files = files;
-        self.cap = concurrency.map_or(usize::MAX, |concurrency| 2 * usize::from(concurrency));
-        self.worker.backlog.fetch_add(self.share(), Ordering::Relaxed);
-        self.worker.backlog.fetch_sub(before, Ordering::Relaxed);
+        let cap = concurrency.map_or(usize::MAX, |concurrency| 2 * usize::from(concurrency));
+        self.change(|place| (place.files, place.cap) = (files, cap));
+    }
+
+    /// How many requests its store takes at a time, if it said so.
+    pub fn set_pace(&mut self, requests: Option<usize>) {
+        let pace = requests.map_or(usize::MAX, |requests| requests.saturating_mul(2));
+        self.change(|place| place.pace = pace);
     }
 
     /// One file has been begun.
     pub fn begun(&mut self) {
+        self.change(|place| place.files = place.files.saturating_sub(1));
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Self)) {
         let before = self.share();
-        self.files = self.files.saturating_sub(1);
-        self.worker
-            .backlog
-            .fetch_sub(before - self.share(), Ordering::Relaxed);
+        change(self);
+        self.worker.backlog.fetch_add(self.share(), Ordering::Relaxed);
+        self.worker.backlog.fetch_sub(before, Ordering::Relaxed);
     }
 }
 

@@ -28,6 +28,8 @@ enum View {
 pub(crate) struct Progress {
     view: View,
     shown_failures: u32,
+    /// It was said that the session waits for its store.
+    told_wait: bool,
 }
 
 impl Progress {
@@ -53,12 +55,20 @@ impl Progress {
         Self {
             view,
             shown_failures: 0,
+            told_wait: false,
         }
     }
 
     /// The session as it stands now.
     pub(crate) fn session(&mut self, value: &Value) -> Result<()> {
         let session: Session = view(value);
+        let waits_for = session.error_detail.as_deref().filter(|_| !session.is_ended());
+        if let Some(detail) = waits_for
+            && !self.told_wait
+        {
+            self.message(&format!("waiting: {}", printable(detail)));
+        }
+        self.told_wait = waits_for.is_some();
         match &mut self.view {
             View::Bar(bar) => {
                 bar.set_position(percent(&session));
@@ -145,6 +155,7 @@ mod tests {
         let mut progress = Progress {
             view: View::Bar(bar),
             shown_failures: 0,
+            told_wait: false,
         };
         progress
             .session(&json!({

@@ -125,6 +125,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    store_outages (session_id) {
+        session_id -> Uuid,
+        company_id -> Uuid,
+        since -> Timestamptz,
+    }
+}
+
+diesel::table! {
     sync_sessions (id) {
         id -> Uuid,
         company_id -> Uuid,
@@ -189,6 +197,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     memberships,
     projects,
     refresh_tokens,
+    store_outages,
     sync_sessions,
     users,
 );

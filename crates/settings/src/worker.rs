@@ -40,6 +40,12 @@ const LEFTOVERS_EVERY_S: Variable = Variable::new(
     "3600",
     "seconds between two looks for multipart uploads that were left open in a project's bucket, 1 to 604800",
 );
+const STORE_PATIENCE_S: Variable = Variable::new(
+    "STORE_PATIENCE_S",
+    Absent::Default("600"),
+    "3600",
+    "seconds a session waits for an S3 that is away before it fails, 1 to 604800",
+);
 
 /// Everything `upload-worker` needs.
 #[derive(Clone, Debug)]
@@ -64,6 +70,8 @@ pub struct Worker {
     pub shutdown_grace: Duration,
     /// How long a project's bucket is not looked through for multipart uploads that were left open.
     pub leftovers_every: Duration,
+    /// How long a session waits for a store that is away.
+    pub store_patience: Duration,
     /// Logs.
     pub logging: Logging,
 }
@@ -80,6 +88,7 @@ impl Worker {
             &LEASE_S,
             &SHUTDOWN_GRACE_S,
             &LEFTOVERS_EVERY_S,
+            &STORE_PATIENCE_S,
         ];
         table.extend(StorageDefaults::VARIABLES);
         table.extend(Logging::VARIABLES);
@@ -117,6 +126,7 @@ impl Worker {
         let lease_s = reader.get(&LEASE_S, parse::number(1, 3600));
         let shutdown_grace_s = reader.get(&SHUTDOWN_GRACE_S, parse::number(0, 3600));
         let leftovers_every_s = reader.get(&LEFTOVERS_EVERY_S, parse::number(1, 604_800));
+        let store_patience_s = reader.get(&STORE_PATIENCE_S, parse::number(1, 604_800));
         let storage = StorageDefaults::read(reader);
         let logging = Logging::read(reader);
         Some(Self {
@@ -130,6 +140,7 @@ impl Worker {
             lease: Duration::from_secs(lease_s?),
             shutdown_grace: Duration::from_secs(shutdown_grace_s?),
             leftovers_every: Duration::from_secs(leftovers_every_s?),
+            store_patience: Duration::from_secs(store_patience_s?),
             logging: logging?,
         })
     }
@@ -196,6 +207,7 @@ mod tests {
             ("LEASE_S", "-1"),
             ("SHUTDOWN_GRACE_S", "x"),
             ("LEFTOVERS_EVERY_S", "0"),
+            ("STORE_PATIENCE_S", "0"),
         ] {
             let source = |asked: &str| {
                 if asked == name {

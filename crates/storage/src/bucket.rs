@@ -8,6 +8,7 @@ use crate::endpoint::{Endpoint, not_public};
 use crate::error::{Failure, StorageError, StorageErrorKind};
 use crate::http_client::{Addresses, ClientKind, HttpClient, client, is_public};
 use crate::objects::{ListPage, ObjectInfo, unquoted_etag};
+use crate::pace::{Admission, Pace};
 use crate::request::{Call, Failed, chain};
 use crate::xml;
 use bytes::Bytes;
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) retry: RetryPolicy,
     pub(crate) timeouts: Timeouts,
     pub(crate) budget: RetryBudget,
+    pub(crate) pace: Pace,
     /// The endpoint refused a checksum header: it gets `Content-MD5` from then on.
     pub(crate) md5_only: AtomicBool,
 }
@@ -131,6 +133,7 @@ impl Bucket {
                 client,
                 signer,
                 budget: RetryBudget::new(config.retry.budget),
+                pace: Pace::new(),
                 retry: config.retry,
                 timeouts: config.timeouts,
                 md5_only: AtomicBool::new(false),
@@ -142,6 +145,19 @@ impl Bucket {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    /// How many requests may be in flight at this moment; `None`: the store has not asked for fewer. What goes beyond
+    /// waits before it is sent.
+    #[must_use]
+    pub fn pace(&self) -> Option<usize> {
+        self.shared.pace.limit()
+    }
+
+    /// Waits until one more file or part may be on its way: as many as [`Self::pace`] allows requests. Who asks here
+    /// before taking up memory or places takes none up for a store that is busy.
+    pub async fn admit(&self) -> Admission {
+        Admission::to(&self.shared).await
     }
 
     /// The same bucket with another limit of attempts, at least 1.

@@ -15,6 +15,7 @@ mod error;
 mod http_client;
 mod multipart;
 mod objects;
+mod pace;
 mod payload;
 mod request;
 mod verdict;
@@ -27,3 +28,4 @@ pub use config::{Addressing, BucketConfig, ConfigError, Credentials, RetryPolicy
 pub use error::{StorageError, StorageErrorKind};
 pub use http_client::is_public;
 pub use objects::{ListPage, ListedObject, ObjectInfo, OpenUpload, Part, Stored, UploadId, WriteOptions};
+pub use pace::Admission;

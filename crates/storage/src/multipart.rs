@@ -74,6 +74,7 @@ impl Bucket {
         let mut call = Call::new("upload part of", Method::PUT, Some(key));
         call.query = vec![("partNumber", &number), ("uploadId", upload.as_str())];
         call.body = body;
+        call.checksum = Some(checksum);
         let expected = Expected {
             size_bytes: call.body.len() as u64,
             checksum: Some(checksum),
@@ -179,8 +180,9 @@ impl Bucket {
         match self.complete(&call).await {
             Ok((completed, attempts)) => {
                 let proof = match expected.compare(completed.checksum.as_ref(), completed.etag.as_deref()) {
-                    Proof::None => self.proof_by_head(&call, &expected).await?,
-                    proof => proof,
+                    Proof::Same => Proof::Same,
+                    // The object itself has the last word.
+                    Proof::Other | Proof::None => self.proof_by_head(&call, &expected).await?,
                 };
                 // Each part was compared when it was taken, and the list of parts names them by their ETags.
                 let proof = match proof {

@@ -1,8 +1,11 @@
 //! One request to the store: signed, sent, limited in time, repeated where that helps, and its answer judged.
 
 use crate::bucket::Bucket;
+use crate::checksum::Checksum;
+use crate::confirm::header_checksum;
 use crate::credentials::signing_failure;
 use crate::error::{Failure, StorageError, StorageErrorKind};
+use crate::pace::{Attempt, Sign};
 use crate::payload::{GivenUp, Payload, Progress, within};
 use crate::xml::error_answer;
 use bytes::{Bytes, BytesMut};
@@ -27,6 +30,8 @@ pub(crate) struct Call<'a> {
     pub(crate) work_bytes: u64,
     /// The store may be silent for as long as the whole request may take.
     pub(crate) may_be_silent: bool,
+    /// What a good answer must not contradict.
+    pub(crate) checksum: Option<&'a Checksum>,
     /// A good answer is an XML document; one that is an error in disguise is told from it.
     pub(crate) answers_xml: bool,
 }
@@ -42,6 +47,7 @@ impl<'a> Call<'a> {
             body: Bytes::new(),
             work_bytes: 0,
             may_be_silent: false,
+            checksum: None,
             answers_xml: false,
         }
     }
@@ -87,11 +93,8 @@ impl Bucket {
     pub(crate) async fn open_stream(&self, call: &Call<'_>) -> Result<Reply<Incoming>, Failed> {
         let mut attempts = 1;
         loop {
-            let progress = Progress::default();
-            let limits = self.shared.timeouts;
-            let exchange = self.exchange(call, &progress);
-            let failure = match within(exchange, &progress, limits.idle, limits.whole).await {
-                Ok(Ok(response)) => {
+            let failure = match self.opened(call).await {
+                Ok(response) => {
                     self.shared.budget.earn();
                     let (head, body) = response.into_parts();
                     return Ok(Reply {
@@ -100,8 +103,7 @@ impl Bucket {
                         attempts,
                     });
                 }
-                Ok(Err(failure)) => failure,
-                Err(given_up) => timed_out(given_up),
+                Err(failure) => failure,
             };
             self.pause(call, failure, attempts).await?;
             attempts += 1;
@@ -125,7 +127,8 @@ impl Bucket {
 
     /// Waits before the next attempt, or gives the failure back when there shall be none.
     async fn pause(&self, call: &Call<'_>, failure: Failure, attempts: u32) -> Result<(), Failed> {
-        let is_last = attempts >= self.max_attempts || self.patience.is_cancelled();
+        let is_last =
+            attempts >= self.max_attempts || self.patience.is_cancelled() || self.shared.pace.is_hopeless();
         if is_last || !failure.retryable || !self.shared.budget.spend() {
             return Err(Failed { failure, attempts });
         }
@@ -153,7 +156,32 @@ impl Bucket {
         }
     }
 
+    /// Waits for its turn, as long as there is patience.
+    async fn turn(&self) -> Result<Attempt<'_>, Failure> {
+        tokio::select! {
+            biased;
+            turn = self.shared.pace.begin() => Ok(turn),
+            () = self.patience.cancelled() => {
+                let message = "not sent: the store had asked for fewer requests";
+                Err(Failure::new(StorageErrorKind::Throttled, message))
+            }
+        }
+    }
+
+    async fn opened(&self, call: &Call<'_>) -> Result<Response<Incoming>, Failure> {
+        let turn = self.turn().await?;
+        let progress = Progress::default();
+        let limits = self.shared.timeouts;
+        let exchange = self.exchange(call, &progress);
+        let answer = within(exchange, &progress, limits.idle, limits.whole)
+            .await
+            .unwrap_or_else(|given_up| Err(timed_out(given_up)));
+        turn.ended(sign(&answer));
+        answer
+    }
+
     async fn attempt(&self, call: &Call<'_>) -> Result<(HeaderMap, Bytes), Failure> {
+        let turn = self.turn().await?;
         let progress = Progress::default();
         let limits = self.shared.timeouts;
         let whole = limits.whole_for(call.work_bytes.max(call.body.len() as u64));
@@ -166,11 +194,22 @@ impl Bucket {
             {
                 return Err(self.judge(call, head.status, &head.headers, Some(error)));
             }
-            Ok((head.headers, body))
+            match call.checksum {
+                Some(ours) if contradicts(&head.headers, ours) => {
+                    let message = "the store confirmed other bytes than were sent";
+                    let mut failure = Failure::new(StorageErrorKind::ChecksumMismatch, message);
+                    // What it holds now may be wrong: a fresh transfer replaces it.
+                    failure.retryable = true;
+                    Err(failure)
+                }
+                _ => Ok((head.headers, body)),
+            }
         };
-        within(exchange, &progress, idle, whole)
+        let answer = within(exchange, &progress, idle, whole)
             .await
-            .unwrap_or_else(|given_up| Err(timed_out(given_up)))
+            .unwrap_or_else(|given_up| Err(timed_out(given_up)));
+        turn.ended(sign(&answer));
+        answer
     }
 
     /// Sends once; an answer that is no success is a failure. Everything that reaches the network goes through
@@ -293,6 +332,24 @@ async fn collect(mut body: Incoming, progress: &Progress) -> Result<Bytes, Failu
     let mut whole = BytesMut::from(first);
     whole.extend_from_slice(&rest);
     Ok(whole.freeze())
+}
+
+fn contradicts(headers: &HeaderMap, ours: &Checksum) -> bool {
+    header_checksum(headers, ours.kind).is_some_and(|(theirs, is_composite)| {
+        !is_composite && theirs.kind == ours.kind && theirs.value != ours.value
+    })
+}
+
+/// What an answer says about how much may be sent. A connection that broke says nothing of that.
+fn sign<T>(answer: &Result<T, Failure>) -> Sign {
+    match answer {
+        Ok(_) => Sign::Good,
+        Err(failure) => match failure.kind {
+            StorageErrorKind::Throttled | StorageErrorKind::Timeout => Sign::Overloaded,
+            _ if failure.retryable => Sign::Failed,
+            _ => Sign::Neutral,
+        },
+    }
 }
 
 fn timed_out(given_up: GivenUp) -> Failure {

@@ -32,6 +32,7 @@ impl Bucket {
             call.headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
         }
         call.body = body;
+        call.checksum = Some(&options.checksum);
         let expected = Expected {
             size_bytes: call.body.len() as u64,
             checksum: Some(&options.checksum),

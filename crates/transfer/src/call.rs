@@ -115,7 +115,7 @@ impl<E: Events> Call<E> {
 
     /// Waits for a place.
     pub(crate) async fn slot(&self) -> Result<Slot, Stopped> {
-        self.engine.slot(self.share.as_ref()).await
+        self.engine.slot(self.share.as_ref(), &self.bucket).await
     }
 
     /// Waits for memory, unless the call is stopped meanwhile.

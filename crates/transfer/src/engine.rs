@@ -7,6 +7,7 @@ use domain::SessionErrorCode;
 use domain::session_settings::MIN_PART_BYTES;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use storage::{Admission, Bucket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Memory is counted in units of this many bytes.
@@ -101,14 +102,20 @@ impl Engine {
             .map(|concurrency| self.share(token_prefix, concurrency.max(1)))
     }
 
-    /// Waits for a place, first within the share of the session.
-    pub(crate) async fn slot(&self, share: Option<&Arc<Semaphore>>) -> Result<Slot, Stopped> {
+    /// Waits for a place: first within the share of the session, then until its store takes one more, and only then
+    /// for one of the worker's, so that a store that is busy holds up nobody who sends to another.
+    pub(crate) async fn slot(
+        &self,
+        share: Option<&Arc<Semaphore>>,
+        bucket: &Bucket,
+    ) -> Result<Slot, Stopped> {
         let share = match share {
             Some(share) => Some(Arc::clone(share).acquire_owned().await?),
             None => None,
         };
         Ok(Slot {
             _share: share,
+            _admission: bucket.admit().await,
             _worker: Arc::clone(&self.limits.slots).acquire_owned().await?,
         })
     }
@@ -150,6 +157,7 @@ fn memory_units(bytes: u64) -> u32 {
 /// A place for one file or part in flight; given back when dropped.
 pub(crate) struct Slot {
     _share: Option<OwnedSemaphorePermit>,
+    _admission: Admission,
     _worker: OwnedSemaphorePermit,
 }
 

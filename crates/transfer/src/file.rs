@@ -210,6 +210,7 @@ async fn put<E: Events>(
         return Sent::Failed(failure);
     }
     failpoint::at!("put.before_record");
+    call.events.stored();
     call.events.progress(file.number, signed(stamp.size_bytes));
     Sent::Uploaded {
         stamp,

@@ -134,6 +134,7 @@ async fn complete<E: Events>(
         Ok(stored) => match confirmed(&checksum, stored.checksum.as_ref()) {
             Ok(()) => {
                 failpoint::at!("complete.before_record");
+                call.events.stored();
                 Try::Ended(Sent::Uploaded {
                     stamp: opened.stamp,
                     etag: stored.etag,

@@ -229,6 +229,7 @@ impl<E: Events> PartTask<E> {
                 })?;
                 confirmed(&checksum, part.checksum.as_ref()).map_err(PartsEnd::Failed)?;
                 failpoint::at!("part.arrived");
+                self.call.events.stored();
                 part
             }
         };

@@ -22,6 +22,10 @@ pub struct UploadPlan {
     pub token_prefix: String,
     /// Where the files go.
     pub bucket: Bucket,
+    /// Files that fail for causes that may pass, while none arrives that they could be compared with, are left without
+    /// an outcome, for the store may be to blame: the call ends with [`SessionErrorCode::StorageUnreachable`]. Without
+    /// patience, so do as many of them in a row as leave no doubt, and a few are failures of their own.
+    pub is_patient: bool,
 }
 
 /// A file to send.
@@ -77,6 +81,9 @@ pub trait Events: Send + Sync + 'static {
     /// does not arrive after all. The deltas of a file sum up to its size when it was uploaded and to nothing
     /// otherwise. Called often; must not block.
     fn progress(&self, number: i64, sent_bytes_delta: i64);
+
+    /// The store confirmed a file or a part that was just sent. Called often; must not block.
+    fn stored(&self) {}
 
     /// Work on a file begins. Must not block.
     fn started(&self, file: &PlannedFile);

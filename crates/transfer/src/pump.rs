@@ -71,7 +71,8 @@ impl<E: Events> Pump<E> {
                 None if told == Stop::Drain || self.doubts.is_empty() => break,
                 None => {
                     admission = None;
-                    self.settle_doubts();
+                    self.end_in_doubt();
+                    continue;
                 }
             }
             tokio::select! {
@@ -132,15 +133,29 @@ impl<E: Events> Pump<E> {
         if self.fatal.is_some() {
             return;
         }
-        let detail = doubtful.detail.clone();
         self.doubts.push(doubtful);
         if self.doubts.len() >= DOUBTS_IN_A_ROW {
-            let code = SessionErrorCode::StorageUnreachable;
-            self.halt(FatalError { code, detail });
+            self.blame_store();
         }
     }
 
-    /// Other files fare better, or there are no others to compare with: the failures are the files' own.
+    /// There are no more files to compare with.
+    fn end_in_doubt(&mut self) {
+        if self.call.plan.is_patient {
+            self.blame_store();
+        } else {
+            self.settle_doubts();
+        }
+    }
+
+    fn blame_store(&mut self) {
+        let Some(last) = self.doubts.last() else { return };
+        let detail = last.detail.clone();
+        let code = SessionErrorCode::StorageUnreachable;
+        self.halt(FatalError { code, detail });
+    }
+
+    /// Other files fare better, or time will not tell: the failures are the files' own.
     fn settle_doubts(&mut self) {
         for doubtful in self.doubts.drain(..) {
             let call = Arc::clone(&self.call);

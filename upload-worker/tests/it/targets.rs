@@ -1,6 +1,6 @@
 //! Targets that are wrong, closed or away.
 
-use crate::fixture::{MIB, Place, eventually, pseudo_random, shared};
+use crate::fixture::{MIB, Place, STORE_PATIENCE_S, World, eventually, pseudo_random, shared};
 use dev_stack::{S3Options, S3Server};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -126,13 +126,22 @@ async fn a_store_that_is_away_fails_the_session_until_it_is_back() {
     let mut place = shared().await.place("away").await;
     place.source.write_many(50);
     let store = place.close_store().await;
-    let session = place.upload(json!({ "max_attempts": 2 }), "failed").await;
-    assert_eq!(session["error_code"], "storage_unreachable", "{session:#}");
-    assert!(
-        session["error_detail"]
-            .as_str()
-            .is_some_and(|detail| !detail.is_empty())
+    let id = place.start(json!({ "max_attempts": 2 })).await;
+    let waiting = place
+        .api
+        .until(&id, "that waits", |session| !session["error_code"].is_null())
+        .await;
+    assert_eq!(
+        (&waiting["status"], &waiting["error_code"]),
+        (&json!("in_progress"), &json!("storage_unreachable")),
+        "{waiting:#}"
     );
+    let said = |session: &Value| session["error_detail"].as_str().unwrap().to_owned();
+    assert!(said(&waiting).contains("is asked again until"), "{waiting:#}");
+    let session = place.api.ended_as(&id, "failed").await;
+    assert_eq!(session["error_code"], "storage_unreachable", "{session:#}");
+    let patience = format!("for {STORE_PATIENCE_S} s the store took nothing");
+    assert!(said(&session).contains(&patience), "{session:#}");
     assert_eq!(session["files"]["failed"], 0, "it is no fault of the files");
     place.assert_consistent(&session).await;
 
@@ -162,5 +171,82 @@ async fn a_store_that_is_away_for_a_moment_costs_time_only() {
     .await;
     place.s3 = S3Server::start(store).await.unwrap();
     let session = place.api.ended_as(&id, "completed").await;
+    place.assert_delivered(&session).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_for_minutes_costs_time_only_whoever_has_the_jobs() {
+    let mut world = World::start_with(1, 2, |options| {
+        options.extra_env = vec![("STORE_PATIENCE_S".to_owned(), "600".to_owned())];
+    })
+    .await;
+    let mut place = world.place("minutes").await;
+    place.source.write_many(1_500);
+    place.source.write("parts", pseudo_random(40 * MIB, 6));
+    place.s3.set_latency(Duration::from_millis(100));
+    let id = place
+        .start(json!({ "max_attempts": 2, "part_size_bytes": 5 * MIB }))
+        .await;
+    place.api.in_the_middle(&id, 100).await;
+    let store = place.close_store().await;
+    let waiting = |session: &Value| session["error_code"] == "storage_unreachable";
+    place.api.until(&id, "that waits", waiting).await;
+    // Nobody is at work on it, and the wait is not the worker's.
+    let running = format!("SELECT count(*) FROM jobs WHERE session_id = '{id}' AND state = 'running'");
+    eventually("a worker that is free", Duration::from_secs(30), async || {
+        (world.count(&running).await == 0).then_some(())
+    })
+    .await;
+    world.stack.kill_worker(0).await.unwrap();
+    world.stack.start_worker().unwrap();
+    // Almost all of the patience is over.
+    let away = format!(
+        "UPDATE store_outages SET since = since - interval '9 min' WHERE session_id = '{id}' RETURNING 1"
+    );
+    assert_eq!(world.count(&away).await, 1);
+    let errors = format!("SELECT coalesce(max(errors), 0) FROM jobs WHERE session_id = '{id}'");
+    let before = world.count(&errors).await;
+    world
+        .sql(&format!(
+            "UPDATE jobs SET run_after = now() WHERE session_id = '{id}' AND state = 'ready'"
+        ))
+        .await;
+    eventually("another attempt", Duration::from_secs(60), async || {
+        (world.count(&errors).await > before).then_some(())
+    })
+    .await;
+    assert_eq!(place.api.session(&id).await["status"], "in_progress");
+    place.s3 = S3Server::start(store).await.unwrap();
+    let session = place.api.ended_as(&id, "completed").await;
+    assert_eq!(
+        (&session["error_code"], &session["run"]),
+        (&Value::Null, &json!(1))
+    );
+    place.assert_delivered(&session).await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_deleted_midway_takes_nothing_along_unseen() {
+    let mut place = shared().await.place("deleted").await;
+    place.source.write_many(1_500);
+    place.s3.set_latency(Duration::from_millis(100));
+    let id = place.start(json!({})).await;
+    place.api.in_the_middle(&id, 100).await;
+    place.s3.remove_bucket(&place.bucket).unwrap();
+    let session = place.api.ended_as(&id, "failed").await;
+    assert_eq!(session["error_code"], "no_such_bucket", "{session:#}");
+    assert!(session["files"]["uploaded"].as_i64() >= Some(100), "{session:#}");
+    place.assert_consistent(&session).await;
+
+    place.s3.create_bucket(&place.bucket).unwrap();
+    place.s3.set_latency(Duration::ZERO);
+    // What had arrived is gone with the bucket: that is seen before the end, and another retry sends it.
+    let session = place.retried(&session, "completed_with_errors").await;
+    let failures = place.api.get(&format!("/api/sessions/{id}/failures")).await;
+    assert_eq!(
+        failures["items"][0]["error_code"], "checksum_mismatch",
+        "{failures:#}"
+    );
+    let session = place.retried(&session, "completed").await;
     place.assert_delivered(&session).await;
 }

@@ -4,7 +4,7 @@
 use super::world::{LEASE, LOCATION, World};
 use anyhow::ensure;
 use chrono::Utc;
-use database::jobs::{self, Claim, Claiming, FileOutcome, FoundFile, JobError, PendingFile};
+use database::jobs::{self, Claim, Claiming, FileOutcome, FoundFile, JobError, PendingFile, StoreAway};
 use database::{SystemConn, TenantConn};
 use domain::object_key::PathText;
 use domain::{FileErrorCode, FileStatus, JobId, JobKind, JobState, QueuedJob, SessionErrorCode, StopFlag};
@@ -203,8 +203,28 @@ impl Held {
                 let again = self.record(world, self.last_flush.clone()).await?;
                 Ok((after(again.is_some()), "repeats its last flush".to_owned()))
             }
+            24..30 if claim.kind == JobKind::Upload => self.await_store(world, rng).await,
             _ => self.progress(world, rng).await,
         }
+    }
+
+    /// Meets a store that is away: the session waits, or has waited long enough.
+    async fn await_store(&self, world: &World, rng: &mut StdRng) -> anyhow::Result<(After, String)> {
+        let (claim, hour) = (self.claim.clone(), Duration::from_secs(3600));
+        let is_last = rng.random_bool(0.2);
+        let away = StoreAway {
+            detail: "no store".to_owned(),
+            delay: if rng.random_bool(0.5) {
+                hour
+            } else {
+                Duration::ZERO
+            },
+            patience: if is_last { Duration::ZERO } else { hour },
+            is_last,
+        };
+        let wait = async move |conn: &mut TenantConn| jobs::await_store(conn, &claim, LEASE, &away).await;
+        let wait = world.db.tenant(self.claim.company_id, wait);
+        self.ended(world, rng, "waits for the store", wait).await
     }
 
     /// What a worker does that nothing happens to: stops where it is told to, else the next piece of work.

@@ -557,3 +557,32 @@ async fn failures_are_shown_by_cause() {
     let ran = user.run(&["failures", SESSION, "--json"]).await.exits(0);
     assert_eq!(ran.json()[0]["error_code"], "read_error");
 }
+
+#[tokio::test]
+async fn what_a_running_upload_waits_for_is_said_once_each_time() {
+    let asked_times = AtomicU32::new(0);
+    let api = FakeApi::start(move |asked| match asked.line.as_str() {
+        "POST /api/sessions" => Answer::Json(201, session("in_progress", 1)),
+        "GET /api/queue" => problem(404, "not_found", "No queue"),
+        _ if is_events(asked) => problem(404, "not_found", "No stream"),
+        _ => {
+            let time = asked_times.fetch_add(1, Ordering::SeqCst);
+            let mut state = session(if time < 4 { "in_progress" } else { "completed" }, 1);
+            if time != 2 && time < 4 {
+                state["error_code"] = json!("storage_unreachable");
+                state["error_detail"] = json!(format!("the store is asked again until {time}"));
+            }
+            Answer::Json(200, state)
+        }
+    })
+    .await;
+    let ran = User::signed_in(&api).run(&UPLOAD).await.exits(0);
+    let said = ran.stderr.lines().filter(|line| line.starts_with("waiting"));
+    assert_eq!(
+        said.collect::<Vec<_>>(),
+        [
+            "waiting: the store is asked again until 0",
+            "waiting: the store is asked again until 3",
+        ]
+    );
+}

@@ -1,6 +1,6 @@
 //! The end of jobs, and of what waits when a session is stopped.
 
-use super::{Claim, JobError, clean, finish_job};
+use super::{Claim, JobError, clean, finish_job, forget_outage};
 use crate::{DatabaseError, SystemConn, TenantConn};
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -106,7 +106,7 @@ pub async fn disown(conn: &mut SystemConn, job_id: JobId, worker_id: &str) -> Re
 }
 
 /// Makes a running job ready again, or parked; `false`: it is not running under this epoch any more.
-async fn give_back(
+pub(super) async fn give_back(
     conn: &mut AsyncPgConnection,
     job_id: JobId,
     epoch: i32,
@@ -193,6 +193,11 @@ pub async fn fail_session(
     detail: &str,
 ) -> Result<Option<QueuedJob>, JobError> {
     let finish = end(conn, claim, JobState::Cancelled).await?;
+    sql_query("UPDATE jobs SET last_error = $2 WHERE id = $1")
+        .bind::<BigInt, _>(claim.job_id.0)
+        .bind::<Text, _>(clean(&format!("{code}: {detail}")))
+        .execute(conn.raw())
+        .await?;
     let changed = sql_query(
         "UPDATE sync_sessions SET stop_flag = 'fail', error_code = $2, error_detail = $3
          WHERE id = $1 AND stop_flag IN ('run', 'pause')",
@@ -203,6 +208,7 @@ pub async fn fail_session(
     .execute(conn.raw())
     .await?;
     let closed = if changed == 1 {
+        forget_outage(conn.raw(), claim.session_id).await?;
         close_ready(conn.raw(), claim.session_id).await?
     } else {
         None

@@ -1,6 +1,6 @@
 //! Finish jobs: a last look at what is doubtful, and the final status of a session.
 
-use super::{Claim, JobError, clean, end, renew};
+use super::{Claim, JobError, clean, end, forget_outage, renew};
 use crate::schema::file_uploads;
 use crate::{DatabaseError, TenantConn};
 use diesel::prelude::*;
@@ -10,7 +10,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{FileErrorCode, JobState, SessionId, SessionStatus, StopFlag};
 use std::time::Duration;
 
-/// An uploaded file whose job was claimed more than once: its object is looked at again before the end.
+/// An uploaded file whose job was claimed more than once, or whose bucket had been missing: its object is looked at again
+/// before the end.
 #[derive(Clone, Debug, QueryableByName)]
 pub struct DoubtfulFile {
     /// Its number.
@@ -27,7 +28,8 @@ pub struct DoubtfulFile {
     pub etag: Option<String>,
 }
 
-/// The uploaded files of this run's jobs that were claimed more than once, by number, after `after`.
+/// The uploaded files of this run's jobs that were claimed more than once, by number, after `after`; all of them where
+/// the bucket had been missing.
 ///
 /// # Errors
 /// The database's.
@@ -43,7 +45,12 @@ pub async fn doubtful_files(
               ON f.session_id = j.session_id AND f.number BETWEEN j.first_number AND j.last_number
          WHERE j.company_id = $1 AND j.session_id = $2 AND j.run = $3 AND j.kind = 'upload' AND j.epoch > 1
            AND f.session_id = $2 AND f.status = 'uploaded' AND f.number > $4
-         ORDER BY f.number LIMIT $5",
+         UNION
+         SELECT f.number, f.path, f.size_bytes, f.etag FROM file_uploads f
+         WHERE (SELECT EXISTS (SELECT FROM jobs WHERE company_id = $1 AND session_id = $2 AND run < $3
+                                  AND last_error LIKE 'no_such_bucket: %'))
+           AND f.session_id = $2 AND f.status = 'uploaded' AND f.number > $4
+         ORDER BY number LIMIT $5",
     )
     .bind::<SqlUuid, _>(claim.company_id.0)
     .bind::<SqlUuid, _>(claim.session_id.0)
@@ -193,14 +200,17 @@ pub async fn finish_session(
                 WHEN NOT scan_complete THEN 'failed'
                 WHEN files_failed + files_cancelled > 0 THEN 'completed_with_errors'
                 ELSE 'completed' END,
-                error_code = CASE WHEN stop_flag = 'run' AND NOT scan_complete THEN coalesce(error_code, 'internal') ELSE error_code END,
-                error_detail = CASE WHEN stop_flag = 'run' AND NOT scan_complete
-                    THEN coalesce(error_detail, 'the scan was given up after its workers vanished repeatedly') ELSE error_detail END
+                error_code = CASE WHEN stop_flag = 'fail' THEN error_code
+                    WHEN stop_flag = 'run' AND NOT scan_complete THEN 'internal' END,
+                error_detail = CASE WHEN stop_flag = 'fail' THEN error_detail
+                    WHEN stop_flag = 'run' AND NOT scan_complete
+                    THEN 'the scan was given up after its workers vanished repeatedly' END
          WHERE id = $1 RETURNING status",
     )
     .bind::<SqlUuid, _>(claim.session_id.0)
     .get_result(conn.raw())
     .await?;
+    forget_outage(conn.raw(), claim.session_id).await?;
     end(conn, claim, JobState::Done).await?;
     Ok(row.status.parse().map_err(DatabaseError::from)?)
 }

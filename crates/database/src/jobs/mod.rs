@@ -7,6 +7,7 @@
 //! Locks are taken session before job where a job is *ready* (claim, cancel, retry), and job before session where
 //! it is *running* (flush, end): the two never wait for each other in a circle.
 
+mod away;
 mod ending;
 mod finishing;
 mod scanning;
@@ -24,6 +25,8 @@ use domain::{ANY_LOCATION, CompanyId, JobId, JobKind, QueuedJob, SessionId, Sess
 use std::time::Duration;
 use uuid::Uuid;
 
+pub(crate) use away::forget_outage;
+pub use away::{StoreAway, await_store, store_answers};
 pub(crate) use ending::{close_ready, end_running, stop_session};
 pub use ending::{disown, end, fail_session, release};
 pub(crate) use finishing::recount;
@@ -83,6 +86,9 @@ pub struct Claim {
     pub crashes: i32,
     /// Whether its end makes room for another of its company.
     pub is_limited: bool,
+    /// For how long the store had failed the session's jobs when this one was claimed, with nothing delivered between;
+    /// `None`: it answered.
+    pub away_for: Option<Duration>,
 }
 
 /// After so many crashes a job runs alone in its worker, one file at a time, each named first ([`suspect`]): the next
@@ -120,6 +126,8 @@ struct Candidate {
     status: String,
     #[diesel(sql_type = Bool)]
     is_limited: bool,
+    #[diesel(sql_type = Nullable<Double>)]
+    away_s: Option<f64>,
 }
 
 #[derive(QueryableByName)]
@@ -168,8 +176,10 @@ pub async fn claim(
 ) -> Result<Claiming, DatabaseError> {
     let candidate: Option<Candidate> = sql_query(
         "SELECT j.session_id, j.company_id, j.location, s.status,
-                j.kind = 'upload' AND c.max_concurrent_jobs IS NOT NULL AS is_limited
+                j.kind = 'upload' AND c.max_concurrent_jobs IS NOT NULL AS is_limited,
+                extract(epoch FROM now() - o.since)::float8 AS away_s
          FROM jobs j JOIN sync_sessions s ON s.id = j.session_id JOIN companies c ON c.id = j.company_id
+              LEFT JOIN store_outages o ON o.session_id = s.id
          WHERE j.id = $1 AND j.state = 'ready' AND j.run_after <= now()",
     )
     .bind::<BigInt, _>(job_id.0)
@@ -238,6 +248,9 @@ pub async fn claim(
         errors: row.errors,
         crashes: row.crashes,
         is_limited: candidate.is_limited,
+        away_for: candidate
+            .away_s
+            .map(|away_s| Duration::try_from_secs_f64(away_s).unwrap_or_default()),
     }))
 }
 

@@ -270,13 +270,15 @@ pub async fn resume(conn: &mut TenantConn, id: SessionId) -> Result<Moved, Sessi
         });
     }
     sql_query(
-        "UPDATE sync_sessions SET stop_flag = 'run',
+        // Nobody asked the store meanwhile: its patience begins anew.
+        "UPDATE sync_sessions SET stop_flag = 'run', error_code = NULL, error_detail = NULL,
                 status = CASE WHEN started_at IS NULL THEN 'pending' ELSE 'in_progress' END
          WHERE id = $1",
     )
     .bind::<SqlUuid, _>(id.0)
     .execute(conn.raw())
     .await?;
+    crate::jobs::forget_outage(conn.raw(), id).await?;
     let jobs: Vec<NewJob> = sql_query(
         "UPDATE jobs SET run_after = now() WHERE session_id = $1 AND state = 'ready' AND run_after = 'infinity'
          RETURNING id, company_id, location",

@@ -49,6 +49,22 @@ impl Backend {
         Ok(true)
     }
 
+    /// Removes a bucket with all that is in it, if it is there. Blocks.
+    pub(super) fn remove_bucket_named(&self, name: &str) -> std::io::Result<()> {
+        let removed = self
+            .buckets
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
+        if removed.is_none() {
+            return Ok(());
+        }
+        // Aside at first: requests that are still at work in it must not fill it while it is emptied.
+        let aside = self.root.join(format!(".{name}"));
+        std::fs::rename(self.root.join(name), &aside)?;
+        std::fs::remove_dir_all(aside)
+    }
+
     /// The bucket, or the refusal for one that is not there.
     pub(super) fn bucket(&self, name: &str) -> S3Result<Arc<Bucket>> {
         let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);

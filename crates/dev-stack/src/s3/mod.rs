@@ -7,6 +7,7 @@
 mod backend;
 mod bucket;
 mod checksums;
+mod drip;
 mod keys;
 mod listings;
 mod multipart;
@@ -33,6 +34,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use backend::Backend;
+use drip::{Drip, Dripping};
 use request_body::RequestBody;
 pub use weather::Trouble;
 use weather::{Fate, Weather};
@@ -166,6 +168,16 @@ impl S3Server {
         Ok(())
     }
 
+    /// Removes a bucket with all that is in it, if it is there.
+    ///
+    /// # Errors
+    /// When its folder cannot be removed.
+    pub fn remove_bucket(&self, name: &str) -> anyhow::Result<()> {
+        self.backend
+            .remove_bucket_named(name)
+            .with_context(|| format!("cannot remove the bucket {name}"))
+    }
+
     /// Lets every request from now on wait before it is looked at: a far-away server.
     pub fn set_latency(&self, latency: Duration) {
         self.weather.set_latency(latency);
@@ -196,6 +208,11 @@ impl S3Server {
     /// How many requests have come in.
     pub fn requests(&self) -> u64 {
         self.weather.requests()
+    }
+
+    /// How many of them were answered with 503 `SlowDown`.
+    pub fn refused(&self) -> u64 {
+        self.weather.refused()
     }
 
     /// How many bytes the bodies of PUT requests have brought, whatever became of them.
@@ -272,9 +289,11 @@ impl Acceptor {
             // Without it small answers wait for acknowledgements.
             let _ = stream.set_nodelay(true);
             let (service, weather) = (self.service.clone(), self.weather.clone());
+            let drip = Drip::new(weather.clone());
+            let stream = Dripping::new(stream, drip.clone());
             let answer = hyper::service::service_fn(move |request| {
-                let (service, weather) = (service.clone(), weather.clone());
-                async move { answer(&service, &weather, request).await }
+                let (service, weather, drip) = (service.clone(), weather.clone(), drip.clone());
+                async move { answer(&service, &weather, &drip, request).await }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -296,33 +315,100 @@ impl Acceptor {
 async fn answer(
     service: &S3Service,
     weather: &Weather,
+    drip: &Drip,
     request: http::Request<Incoming>,
 ) -> std::io::Result<http::Response<s3s::Body>> {
-    const SLOW_DOWN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>SlowDown</Code>\
-         <Message>Please reduce your request rate.</Message></Error>";
-    let fate = weather.next();
+    let (mut fate, _in_flight) = weather.next();
+    if fate == Fate::Disguised && !completes_upload(&request) {
+        fate = Fate::Served;
+    }
+    let change = weather.change();
+    let broken_off = |why: &str| Err(std::io::Error::other(why.to_owned()));
+    match fate {
+        Fate::Reset => return broken_off("the connection is reset"),
+        Fate::Hung => {
+            weather.until_over(change).await;
+            return broken_off("it was left without an answer");
+        }
+        Fate::Stalled => drip.begin(change),
+        _ => {}
+    }
     let latency = weather.latency();
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
-    let counter = (request.method() == http::Method::PUT).then(|| weather.clone());
+    let is_put = request.method() == http::Method::PUT;
+    let counter = is_put.then(|| weather.clone());
     let (head, incoming) = request.into_parts();
     let body = RequestBody::new(incoming, counter);
-    let mut answered = if fate == Fate::Refused {
-        let mut refusal = http::Response::new(s3s::Body::from(SLOW_DOWN.to_owned()));
-        *refusal.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
-        refusal
-    } else {
-        let request = http::Request::from_parts(head, s3s::Body::http_body(body.clone()));
-        let called = service.call(request).await;
-        called.map_err(|error| std::io::Error::other(format!("{error:?}")))?
+    let mut answered = match refusal(fate) {
+        Some(refusal) => refusal,
+        None => {
+            let request = http::Request::from_parts(head, s3s::Body::http_body(body.clone()));
+            let called = service.call(request).await;
+            called.map_err(|error| std::io::Error::other(format!("{error:?}")))?
+        }
     };
-    if fate == Fate::AnswerLost {
-        return Err(std::io::Error::other("the answer is lost"));
+    match fate {
+        Fate::AnswerLost => return broken_off("the answer is lost"),
+        Fate::Corrupted if is_put => corrupt(answered.headers_mut()),
+        _ => {}
     }
     if !body.drain().await {
         let close = http::HeaderValue::from_static("close");
         answered.headers_mut().insert(http::header::CONNECTION, close);
     }
     Ok(answered)
+}
+
+/// What is answered without a look at the request.
+fn refusal(fate: Fate) -> Option<http::Response<s3s::Body>> {
+    use http::StatusCode;
+    let (status, code, message) = match fate {
+        Fate::Refused => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "SlowDown",
+            "Please reduce your request rate.",
+        ),
+        Fate::Failed => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalError",
+            "We encountered an internal error. Please try again.",
+        ),
+        Fate::Disguised => (
+            StatusCode::OK,
+            "InternalError",
+            "We encountered an internal error. Please try again.",
+        ),
+        _ => return None,
+    };
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    );
+    let mut refusal = http::Response::new(s3s::Body::from(xml));
+    *refusal.status_mut() = status;
+    Some(refusal)
+}
+
+fn completes_upload(request: &http::Request<Incoming>) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    request.method() == http::Method::POST && query.split('&').any(|pair| pair.starts_with("uploadId="))
+}
+
+/// Makes an answer tell of other bytes than there are.
+fn corrupt(headers: &mut http::HeaderMap) {
+    for (name, value) in headers.iter_mut() {
+        let is_checksum = name.as_str().starts_with("x-amz-checksum-") && name != "x-amz-checksum-type";
+        if !is_checksum && name != http::header::ETAG {
+            continue;
+        }
+        // Its first digit is another one, in base64 as in hexadecimal numbers.
+        let mut turned = value.as_bytes().to_vec();
+        if let Some(digit) = turned.iter_mut().find(|byte| byte.is_ascii_alphanumeric()) {
+            *digit = if *digit == b'0' { b'1' } else { b'0' };
+        }
+        if let Ok(other) = http::HeaderValue::from_bytes(&turned) {
+            *value = other;
+        }
+    }
 }

@@ -152,6 +152,47 @@ async fn a_silent_store_is_given_up_after_the_idle_time() {
 }
 
 #[tokio::test]
+async fn an_answer_at_a_crawl_is_given_up_after_the_whole_time() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await.unwrap();
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        // Always before the idle time is over.
+        while stream.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let mut config = config("photos", &url);
+    config.timeouts.idle = Duration::from_millis(400);
+    config.timeouts.whole = Duration::from_millis(1_000);
+    let bucket = Bucket::open(config).unwrap().with_max_attempts(1);
+    let error = bucket.list("", None).await.unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::Timeout);
+    assert!(error.to_string().contains("not done after 1 s"), "{error}");
+}
+
+#[tokio::test]
+async fn another_checksum_in_the_answer_has_the_bytes_sent_again() {
+    let server = Faulty::start(|count, _| match count {
+        0 => answer(
+            200,
+            &[("x-amz-checksum-crc64nvme", "AAAAAAAAAAA="), ("etag", ETAG)],
+            "",
+        ),
+        _ => good_put(),
+    })
+    .await;
+    let bucket = server.bucket("photos");
+    let stored = put(&bucket).await.unwrap();
+    assert_eq!((stored.attempts, stored.checksum), (2, Some(options().checksum)));
+}
+
+#[tokio::test]
 async fn a_store_without_checksum_headers_gets_content_md5() {
     for refused in [
         (

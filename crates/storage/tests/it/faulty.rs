@@ -31,6 +31,8 @@ pub(crate) enum Act {
     Forward,
     /// Let the development server do it, and keep its answer to oneself.
     ForwardAndLose,
+    /// Let the development server do it, and answer this.
+    ForwardAndAnswer(&'static str),
 }
 
 pub(crate) struct Faulty {
@@ -102,6 +104,11 @@ async fn perform(
         Act::Lose => Err(Closed),
         Act::Hang => std::future::pending().await,
         Act::Forward => Ok(forwarded(request, &upstream).await),
+        Act::ForwardAndAnswer(body) => {
+            let answer = forwarded(request, &upstream).await;
+            assert!(answer.status().is_success(), "{answer:?}");
+            Ok(Response::new(Full::new(Bytes::from_static(body.as_bytes()))))
+        }
         Act::ForwardAndLose => {
             let answer = forwarded(request, &upstream).await;
             assert!(answer.status().is_success(), "{answer:?}");

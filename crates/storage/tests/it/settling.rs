@@ -120,6 +120,34 @@ async fn an_empty_answer_to_complete_is_settled_by_the_object() {
 }
 
 #[tokio::test]
+async fn a_wrong_checksum_in_the_answer_to_complete_is_settled_by_the_object() {
+    let wrong = |_, seen: &Seen| match seen.method {
+        Method::POST => Act::ForwardAndAnswer(
+            "<CompleteMultipartUploadResult><ETag>\"a-1\"</ETag><ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME>\
+             <ChecksumType>FULL_OBJECT</ChecksumType></CompleteMultipartUploadResult>",
+        ),
+        _ => Act::Forward,
+    };
+    let right = started(wrong).await;
+    assert_eq!(right.complete().await.unwrap().checksum, Some(options().checksum));
+    // And where the object tells the same, it holds other bytes.
+    let other = started(move |count, seen| match seen.method {
+        Method::HEAD => answer(
+            200,
+            &[
+                ("content-length", "9"),
+                ("x-amz-checksum-crc64nvme", "AAAAAAAAAAA="),
+            ],
+            "123456789",
+        ),
+        _ => wrong(count, seen),
+    })
+    .await;
+    let error = other.complete().await.unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::ChecksumMismatch);
+}
+
+#[tokio::test]
 async fn somebody_elses_object_does_not_settle_complete() {
     let started = started(|_, _| Act::Forward).await;
     started

@@ -5,6 +5,31 @@ use crate::world::{PART, World, planned};
 use domain::{FileErrorCode, FileStatus, SessionErrorCode};
 use transfer::{Engine, PlannedFile};
 
+#[tokio::test]
+async fn with_patience_a_few_files_without_others_to_compare_with_have_no_outcome_yet() {
+    let (mut world, mut files) = world_of((0..7).map(|number| format!("f{number}"))).await;
+    world.is_patient = true;
+    world.write("large", 2 * PART);
+    files[3] = planned(3, "large", 2 * PART);
+    world.proxy.refuse(|kind, path| {
+        (matches!(kind, Kind::Part | Kind::Put) && !path.contains("f1")).then(bad_gateway)
+    });
+    let (summary, recorder) = world.upload(files).await;
+    assert_eq!(
+        summary.fatal.map(|fatal| fatal.code),
+        Some(SessionErrorCode::StorageUnreachable)
+    );
+    let outcomes = recorder.outcomes.lock().unwrap().clone();
+    let ended: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| (outcome.number, outcome.status))
+        .collect();
+    // One file failed before another arrived.
+    assert_eq!(ended, [(1, FileStatus::Uploaded), (0, FileStatus::Failed)]);
+    assert_eq!(summary.not_started, [2, 3, 4, 5, 6]);
+    assert_eq!(world.open_uploads().await, 1, "another call goes on with it");
+}
+
 /// One file after the other, each of ten bytes.
 async fn world_of(names: impl Iterator<Item = String>) -> (World, Vec<PlannedFile>) {
     let mut world = World::new().await;

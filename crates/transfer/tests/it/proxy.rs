@@ -1,5 +1,5 @@
-//! A proxy between the engine and the S3 server. It tells requests apart, counts them, and can hold one kind of
-//! them back until the test lets them go.
+//! A proxy between the engine and the S3 server. It tells requests apart, counts them, and can hold some
+//! kinds of them back until the test lets them go.
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -36,9 +36,10 @@ pub(crate) struct Count {
 #[derive(Default)]
 struct State {
     counts: HashMap<Kind, Count>,
-    held: Option<Kind>,
+    held: Vec<Kind>,
     meanwhile: Option<(Kind, Hook)>,
     refusal: Option<Refusal>,
+    lost: Option<Kind>,
 }
 
 type Hook = Arc<dyn Fn() + Send + Sync>;
@@ -83,13 +84,13 @@ impl Proxy {
         }
     }
 
-    /// Holds requests of this kind back until [`Self::release`].
+    /// Holds requests of this kind, too, back until [`Self::release`].
     pub(crate) fn hold(&self, kind: Kind) {
-        self.state.send_modify(|state| state.held = Some(kind));
+        self.state.send_modify(|state| state.held.push(kind));
     }
 
     pub(crate) fn release(&self) {
-        self.state.send_modify(|state| state.held = None);
+        self.state.send_modify(|state| state.held.clear());
     }
 
     /// Does something each time a request of this kind has come in, before it goes on.
@@ -105,6 +106,11 @@ impl Proxy {
     ) {
         self.state
             .send_modify(|state| state.refusal = Some(Arc::new(refusal)));
+    }
+
+    /// Has the next request of this kind carried out, and breaks its connection off without an answer.
+    pub(crate) fn lose_answer(&self, kind: Kind) {
+        self.state.send_modify(|state| state.lost = Some(kind));
     }
 
     pub(crate) fn accept(&self) {
@@ -183,7 +189,7 @@ async fn forward(
     let body = body.collect().await?.to_bytes();
     state
         .subscribe()
-        .wait_for(|state| state.held != Some(kind))
+        .wait_for(|state| !state.held.contains(&kind))
         .await?;
     let hook = state.borrow().meanwhile.clone();
     if let Some((_, hook)) = hook.filter(|(hooked, _)| *hooked == kind) {
@@ -200,7 +206,19 @@ async fn forward(
     let (head, body) = answer.into_parts();
     let body = body.collect().await?.to_bytes();
     drop(in_flight);
+    let is_lost = state.send_if_modified(|state| state.lost.take_if(|lost| *lost == kind).is_some());
+    if is_lost {
+        return Err("the answer is lost".into());
+    }
     Ok(Response::from_parts(head, Full::new(body)))
+}
+
+/// What a store says that refuses for good: the code and its status.
+pub(crate) fn refused(status: u16, code: &str) -> Response<Full<Bytes>> {
+    let xml = format!("<Error><Code>{code}</Code><Message>No.</Message></Error>");
+    let mut answer = Response::new(Full::new(Bytes::from(xml)));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+    answer
 }
 
 /// What a load balancer says in place of the store.

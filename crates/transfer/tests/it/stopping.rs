@@ -137,7 +137,13 @@ async fn stopped_while_waiting(world: &mut World, stop: Stop) -> (Summary, Arc<R
     world
         .proxy
         .refuse(|kind, _| matches!(kind, Kind::Part | Kind::Put).then(busy));
+    // All are on their way before the first is told that there are too many.
+    world.proxy.hold(Kind::Part);
+    world.proxy.hold(Kind::Put);
     let tell = async {
+        world.proxy.arrived(Kind::Part, 2).await;
+        world.proxy.arrived(Kind::Put, 1).await;
+        world.proxy.release();
         world.proxy.answered(Kind::Part, 2).await;
         world.proxy.answered(Kind::Put, 1).await;
         world.stop.send(stop).unwrap();

@@ -24,8 +24,9 @@ pub(crate) struct World {
     pub(crate) settings: SessionSettings,
     pub(crate) source_path: String,
     pub(crate) engine: Engine,
+    pub(crate) is_patient: bool,
     pub(crate) stop: watch::Sender<Stop>,
-    server: S3Server,
+    pub(crate) server: S3Server,
     _objects: TempDir,
 }
 
@@ -49,10 +50,22 @@ impl World {
             },
             source_path: String::new(),
             engine: Engine::new(4, 64 << 20),
+            is_patient: false,
             stop: watch::channel(Stop::Run).0,
             server,
             _objects: objects,
         }
+    }
+
+    /// Sends to the server itself, without the proxy, with a configuration that is changed so.
+    pub(crate) fn direct(&mut self, change: impl FnOnce(&mut BucketConfig)) {
+        let mut config = bucket_config(
+            &self.server.endpoint_url(),
+            "bucket",
+            self.server.secret_access_key(),
+        );
+        change(&mut config);
+        self.bucket = Bucket::open(config).unwrap();
     }
 
     /// The bucket as another would see it: by another name, or with another secret.
@@ -80,6 +93,7 @@ impl World {
             settings: self.settings.clone(),
             token_prefix: "session".into(),
             bucket: self.bucket.clone(),
+            is_patient: self.is_patient,
         }
     }
 
@@ -132,12 +146,17 @@ impl World {
 }
 
 pub(crate) fn open_bucket(url: &str, name: &str, secret: &str) -> Bucket {
+    Bucket::open(bucket_config(url, name, secret)).unwrap()
+}
+
+/// A configuration whose waits are short.
+pub(crate) fn bucket_config(url: &str, name: &str, secret: &str) -> BucketConfig {
     let credentials = Credentials::Static {
         access_key_id: "test".into(),
         secret_access_key: secret.to_owned().into(),
         session_token: None,
     };
-    Bucket::open(BucketConfig {
+    BucketConfig {
         endpoint_url: Some(url.parse().unwrap()),
         retry: RetryPolicy {
             backoff: Backoff {
@@ -147,8 +166,7 @@ pub(crate) fn open_bucket(url: &str, name: &str, secret: &str) -> Bucket {
             ..RetryPolicy::default()
         },
         ..BucketConfig::new(name, "us-east-1", credentials)
-    })
-    .unwrap()
+    }
 }
 
 pub(crate) fn content(size: usize, seed: u64) -> Vec<u8> {

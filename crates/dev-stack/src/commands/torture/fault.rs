@@ -170,7 +170,15 @@ impl<'a> Injector<'a> {
                 self.stack.stop_s3().await;
                 self.later(500..3_000, Undo::S3);
             }
-            Kind::S3Refuses | Kind::S3AnswersLost => self.trouble_s3(kind),
+            Kind::S3Refuses
+            | Kind::S3AnswersLost
+            | Kind::S3Fails
+            | Kind::S3Resets
+            | Kind::S3Hangs
+            | Kind::S3Stalls
+            | Kind::S3Corrupts
+            | Kind::S3Disguises
+            | Kind::S3Narrow => self.trouble_s3(kind),
             Kind::SourceEdited(edit) => self.edit_source(edit).await?,
             Kind::SessionCancelled | Kind::SessionPaused => {}
         }
@@ -179,13 +187,13 @@ impl<'a> Injector<'a> {
 
     fn is_possible(&mut self, kind: Kind, victim: usize) -> bool {
         let is_pending = |undo: fn(&Undo) -> bool| self.undo.iter().any(|(_, pending)| undo(pending));
+        if kind == Kind::S3Away || kind.trouble().is_some() {
+            return !is_pending(|undo| matches!(undo, Undo::S3 | Undo::S3Calm));
+        }
         match kind {
             Kind::RedisAway | Kind::RedisFlushed => !is_pending(|undo| matches!(undo, Undo::Redis)),
             Kind::PostgresFast | Kind::PostgresImmediate => {
                 !is_pending(|undo| matches!(undo, Undo::Postgres))
-            }
-            Kind::S3Away | Kind::S3Refuses | Kind::S3AnswersLost => {
-                !is_pending(|undo| matches!(undo, Undo::S3 | Undo::S3Calm))
             }
             Kind::GatewayKilled => !is_pending(|undo| matches!(undo, Undo::Gateway(_))),
             // A stopped one hears nothing until it continues.
@@ -238,12 +246,8 @@ impl<'a> Injector<'a> {
     }
 
     fn trouble_s3(&mut self, kind: Kind) {
-        let per_mille = |is_it: bool, value: u32| if is_it { value } else { 0 };
-        if let Some(s3) = self.stack.s3() {
-            s3.set_trouble(Trouble {
-                refused_per_mille: per_mille(kind == Kind::S3Refuses, 300),
-                lost_per_mille: per_mille(kind == Kind::S3AnswersLost, 150),
-            });
+        if let (Some(s3), Some(trouble)) = (self.stack.s3(), kind.trouble()) {
+            s3.set_trouble(trouble);
         }
         self.later(500..4_000, Undo::S3Calm);
     }

@@ -1,5 +1,6 @@
 //! The kinds of faults, their names, and how often each is drawn.
 
+use dev_stack::s3::Trouble;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
@@ -30,6 +31,13 @@ pub(super) enum Kind {
     S3Away,
     S3Refuses,
     S3AnswersLost,
+    S3Fails,
+    S3Resets,
+    S3Hangs,
+    S3Stalls,
+    S3Corrupts,
+    S3Disguises,
+    S3Narrow,
     SourceEdited(Edit),
     SessionCancelled,
     SessionPaused,
@@ -37,7 +45,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Those that the injector does, with how often: sessions are cancelled and paused by their clients.
-    const INJECTED: [(Self, u32); 17] = [
+    const INJECTED: [(Self, u32); 24] = [
         (Self::WorkerKilled, 60),
         (Self::WorkersKilled, 5),
         (Self::WorkerStopped, 12),
@@ -50,6 +58,13 @@ impl Kind {
         (Self::S3Away, 4),
         (Self::S3Refuses, 7),
         (Self::S3AnswersLost, 7),
+        (Self::S3Fails, 4),
+        (Self::S3Resets, 4),
+        (Self::S3Hangs, 4),
+        (Self::S3Stalls, 4),
+        (Self::S3Corrupts, 4),
+        (Self::S3Disguises, 4),
+        (Self::S3Narrow, 4),
         (Self::SourceEdited(Edit::Rewritten), 10),
         (Self::SourceEdited(Edit::Replaced), 6),
         (Self::SourceEdited(Edit::Grown), 6),
@@ -71,6 +86,13 @@ impl Kind {
             Self::S3Away => "S3 away 0.5-3 s",
             Self::S3Refuses => "S3 503 for 30 % of requests",
             Self::S3AnswersLost => "S3 loses 15 % of answers",
+            Self::S3Fails => "S3 500 for 30 % of requests",
+            Self::S3Resets => "S3 resets 30 % of connections",
+            Self::S3Hangs => "S3 hangs on 10 % of requests",
+            Self::S3Stalls => "S3 at 1 byte/s for 10 %",
+            Self::S3Corrupts => "S3 tells 20 % wrong checksums",
+            Self::S3Disguises => "S3 errors inside 200 of Complete",
+            Self::S3Narrow => "S3 503 above 4 at a time",
             Self::SourceEdited(Edit::Rewritten) => "files rewritten, mtime as before",
             Self::SourceEdited(Edit::Replaced) => "files replaced by rename",
             Self::SourceEdited(Edit::Grown) => "files grown",
@@ -79,6 +101,24 @@ impl Kind {
             Self::SessionCancelled => "session cancelled",
             Self::SessionPaused => "session paused 1-5 s",
         }
+    }
+
+    /// What an S3 server does that is there, but in trouble.
+    pub(super) fn trouble(self) -> Option<Trouble> {
+        let mut trouble = Trouble::default();
+        match self {
+            Self::S3Refuses => trouble.refused_per_mille = 300,
+            Self::S3AnswersLost => trouble.lost_per_mille = 150,
+            Self::S3Fails => trouble.failed_per_mille = 300,
+            Self::S3Resets => trouble.reset_per_mille = 300,
+            Self::S3Hangs => trouble.hung_per_mille = 100,
+            Self::S3Stalls => trouble.stalled_per_mille = 100,
+            Self::S3Corrupts => trouble.corrupted_per_mille = 200,
+            Self::S3Disguises => trouble.disguised_per_mille = 500,
+            Self::S3Narrow => trouble.in_flight_limit = Some(4),
+            _ => return None,
+        }
+        Some(trouble)
     }
 
     /// One of those that the injector does.

@@ -21,6 +21,7 @@ const EXPLAINED: &[&str] = &[
     "storage_error",
     "throttled",
     "timeout",
+    "checksum_mismatch",
     "worker_crashed",
 ];
 
