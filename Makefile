@@ -13,7 +13,7 @@ DEV_DIR ?= .dev
 WORKERS ?= 1
 export DEV_DIR WORKERS SOURCE
 
-.PHONY: help demo dev torture test check generate bootstrap bootstrap-check format
+.PHONY: help demo dev torture neighbour test check generate bootstrap bootstrap-check format
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,11 @@ torture: bootstrap ## everything fails while deliveries run, and an oracle judge
 	cargo build --locked $(if $(RELEASE),--release) $(PROGRAMS)
 	@exec $(TARGET)/$(if $(RELEASE),release,debug)/dev-stack torture $(if $(SEED),--seed $(SEED)) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
+
+neighbour: bootstrap ## how long ten files wait beside another company's million: FILES=, ROUNDS=, WORKERS=, JSON=, RELEASE=0
+	cargo build --locked $(if $(filter-out 0,$(or $(RELEASE),1)),--release) $(PROGRAMS)
+	@exec $(TARGET)/$(if $(filter-out 0,$(or $(RELEASE),1)),release,debug)/dev-stack neighbour --workers $(WORKERS) \
+	  $(if $(FILES),--files $(FILES)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
 
 test: bootstrap-check ## unit, integration and end-to-end tests
 	cargo build --locked --workspace --bins

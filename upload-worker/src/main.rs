@@ -6,6 +6,8 @@
 mod finish_job;
 mod lease;
 mod live;
+mod pace;
+mod places;
 #[cfg(test)]
 #[path = "../tests/protocol/mod.rs"]
 mod protocol;

@@ -14,6 +14,7 @@ mod delivery;
 mod events;
 mod fixture;
 mod locations;
+mod neighbours;
 mod outages;
 mod pausing;
 mod poison;

@@ -4,7 +4,7 @@ use crate::proxy::Proxy;
 use dev_stack::s3::{S3Options, S3Server};
 use domain::backoff::Backoff;
 use domain::object_key::PathText;
-use domain::{FileErrorCode, FileStatus, SessionSettings};
+use domain::{CompanyId, FileErrorCode, FileStatus, SessionSettings};
 use futures::TryStreamExt;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,6 +24,7 @@ pub(crate) struct World {
     pub(crate) settings: SessionSettings,
     pub(crate) source_path: String,
     pub(crate) engine: Engine,
+    pub(crate) company_id: CompanyId,
     pub(crate) stop: watch::Sender<Stop>,
     server: S3Server,
     _objects: TempDir,
@@ -49,6 +50,7 @@ impl World {
             },
             source_path: String::new(),
             engine: Engine::new(4, 64 << 20),
+            company_id: CompanyId::new(),
             stop: watch::channel(Stop::Run).0,
             server,
             _objects: objects,
@@ -74,6 +76,7 @@ impl World {
 
     pub(crate) fn plan(&self) -> UploadPlan {
         UploadPlan {
+            company_id: self.company_id,
             root: SourceRoot::open(self.source.path()).unwrap(),
             source_path: self.source_path.clone(),
             key_prefix: "p/".into(),
