@@ -14,7 +14,7 @@ DEV_DIR ?= .dev
 WORKERS ?= 1
 export DEV_DIR WORKERS SOURCE
 
-.PHONY: help demo dev torture mutants test check generate bootstrap bootstrap-check format
+.PHONY: help demo dev torture neighbour mutants test check generate bootstrap bootstrap-check format
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ torture: bootstrap ## everything fails while deliveries run, and an oracle judge
 mutants: bootstrap-check $(MUTANTS) ## break the job protocol in one place at a time; a test must notice: ONLY=, KIND=guards|rust, RESUME=1, JSON=
 	CARGO_MUTANTS=$(abspath $(MUTANTS)) .ci/mutants/run.py run $(if $(ONLY),--only '$(ONLY)') $(if $(KIND),--kind $(KIND)) \
 	  $(if $(RESUME),--resume) $(if $(JSON),--json $(JSON))
+
+neighbour: bootstrap ## how long ten files wait beside another company's million: FILES=, ROUNDS=, WORKERS=, JSON=, RELEASE=0
+	cargo build --locked $(if $(filter-out 0,$(or $(RELEASE),1)),--release) $(PROGRAMS)
+	@exec $(TARGET)/$(if $(filter-out 0,$(or $(RELEASE),1)),release,debug)/dev-stack neighbour --workers $(WORKERS) \
+	  $(if $(FILES),--files $(FILES)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
 
 test: bootstrap-check ## unit, integration and end-to-end tests
 	cargo build --locked --workspace --bins --features failpoints

@@ -7,6 +7,8 @@ mod cleaner;
 mod finish_job;
 mod lease;
 mod live;
+mod pace;
+mod places;
 #[cfg(test)]
 #[path = "../tests/protocol/mod.rs"]
 mod protocol;

@@ -2,7 +2,7 @@
 //! live figures go to the board.
 
 use crate::lease::Lease;
-use crate::worker::Place;
+use crate::places::Place;
 use chrono::{DateTime, Utc};
 use database::TenantConn;
 use database::jobs::{self, FileOutcome, JobError};
@@ -233,6 +233,9 @@ impl Events for Recorder {
         // A file that a stop cut off has no outcome yet: the end of the session decides.
         if outcome.status == FileStatus::Cancelled {
             return;
+        }
+        if outcome.status == FileStatus::Uploaded {
+            self.lease.worker.done.add_file(outcome.size_bytes);
         }
         let row = self.row(outcome);
         let flushed = self.flushed.notified();

@@ -1,8 +1,9 @@
 //! The upload job: loads its range of files, runs the engine over them, and records what became of each.
 
 use crate::lease::Lease;
+use crate::places::Place;
 use crate::recorder::Recorder;
-use crate::worker::{JobFailure, Place};
+use crate::worker::JobFailure;
 use database::TenantConn;
 use database::jobs::{self, JobError, PendingFile};
 use domain::{JobState, SessionErrorCode};
@@ -34,6 +35,7 @@ pub async fn run(lease: &Arc<Lease>, mut place: Place) -> Result<(), JobFailure>
     }
     place.set(files.len(), settings.concurrency);
     let plan = UploadPlan {
+        company_id: lease.claim.company_id,
         root: lease.keep(lease.worker.targets.source_root(&order)).await?,
         source_path: order.session.source_path.clone(),
         key_prefix: order.session.key_prefix.clone(),

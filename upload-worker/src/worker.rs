@@ -5,6 +5,8 @@
 
 use crate::lease::Lease;
 use crate::live::LiveBoard;
+use crate::pace::Done;
+use crate::places::{Offer, Place, Places};
 use crate::target::Targets;
 use crate::{cleaner, finish_job, scan_job, sweeper, upload_job};
 use anyhow::Context;
@@ -12,10 +14,9 @@ use database::jobs::{self, Claim, Claiming, JobError};
 use database::{Database, SystemConn};
 use domain::backoff::Backoff;
 use domain::{CompanyId, JobId, JobKind, QueuedJob, SessionErrorCode};
-use queue::{Queue, RunningJobs};
+use queue::Queue;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
@@ -23,10 +24,6 @@ use tokio_util::sync::CancellationToken;
 use transfer::Engine;
 use uuid::Uuid;
 
-/// The most upload jobs at once, whatever their size.
-const MAX_UPLOADS: usize = 16;
-/// The most scans at once: they have places of their own, so that one worker can walk and upload.
-const MAX_SCANS: usize = 8;
 /// When a scan that found no place here is offered again.
 const SCAN_DELAY: Duration = Duration::from_secs(1);
 /// Connections to Postgres: jobs use one for a moment at each flush.
@@ -73,11 +70,10 @@ pub struct Worker {
     pub store_patience: Duration,
     /// Where it takes jobs: its source roots.
     pub locations: Vec<String>,
-    /// Files that wait for a slot here already, over all jobs.
-    backlog: AtomicUsize,
-    uploads: AtomicUsize,
-    scans: AtomicUsize,
-    finishes: AtomicUsize,
+    /// What it has done.
+    pub done: Done,
+    /// The jobs it runs, and what it has room for.
+    pub places: Arc<Places>,
     /// Held by every job for reading, and for writing by one that runs alone.
     company: RwLock<()>,
 }
@@ -145,10 +141,8 @@ impl Worker {
             giving_up: CancellationToken::new(),
             concurrency,
             store_patience: settings.store_patience,
-            backlog: AtomicUsize::new(0),
-            uploads: AtomicUsize::new(0),
-            scans: AtomicUsize::new(0),
-            finishes: AtomicUsize::new(0),
+            done: Done::default(),
+            places: Arc::new(Places::new(concurrency)),
             company: RwLock::new(()),
         })
     }
@@ -174,12 +168,10 @@ impl Worker {
         let mut failures = 0;
         while !self.stopping.is_cancelled() {
             while jobs.try_join_next().is_some() {}
-            // With no room for uploads, sessions are still brought to their end (`finish` jobs are at no root).
-            let has_room = self.has_room();
-            let locations = if has_room { self.locations.as_slice() } else { &[] };
-            match self.take_one(locations, jobs).await {
+            let offer = self.places.offer();
+            match self.take_one(&offer, jobs).await {
                 Ok(true) => failures = 0,
-                Ok(false) if has_room => {
+                Ok(false) if offer == Offer::All => {
                     failures = 0;
                     self.until_work(jobs).await;
                 }
@@ -195,27 +187,15 @@ impl Worker {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.uploads.load(Ordering::Relaxed) < MAX_UPLOADS
-            && self.backlog.load(Ordering::Relaxed) < 2 * self.concurrency
-    }
-
-    /// The jobs it runs now.
-    pub fn running(&self) -> RunningJobs {
-        RunningJobs {
-            scan: self.scans.load(Ordering::Relaxed),
-            upload: self.uploads.load(Ordering::Relaxed),
-            finish: self.finishes.load(Ordering::Relaxed),
-        }
-    }
-
     /// Takes one id and claims it. `false`: there is none.
-    async fn take_one(
-        self: &Arc<Self>,
-        locations: &[String],
-        jobs: &mut JoinSet<()>,
-    ) -> anyhow::Result<bool> {
-        let Some(job_id) = self.queue.take(locations).await? else {
+    async fn take_one(self: &Arc<Self>, offer: &Offer, jobs: &mut JoinSet<()>) -> anyhow::Result<bool> {
+        let (locations, except) = match offer {
+            Offer::All => (self.locations.as_slice(), &[][..]),
+            Offer::AllBut(companies) => (self.locations.as_slice(), companies.as_slice()),
+            // Sessions are brought to their end all the same: `finish` jobs are at no root.
+            Offer::None => (&[][..], &[][..]),
+        };
+        let Some(job_id) = self.queue.take_except(locations, except).await? else {
             return Ok(false);
         };
         failpoint::at!("take.before_claim");
@@ -228,7 +208,7 @@ impl Worker {
         match claimed {
             Ok(Claiming::Claimed(claim)) => {
                 tracing::debug!(job_id = %claim.job_id, session_id = %claim.session_id, kind = %claim.kind, epoch = claim.epoch, "claimed");
-                let place = Place::new(self.clone(), &claim);
+                let place = Place::new(&self.places, &claim);
                 let worker = self.clone();
                 jobs.spawn(async move { worker.run_job(claim, place).await });
             }
@@ -300,6 +280,9 @@ impl Worker {
         if let Err(error) = settled {
             tracing::warn!(job_id = %claim.job_id, session_id = %claim.session_id, kind = %claim.kind, "{error}");
         }
+        if claim.kind != JobKind::Finish {
+            self.done.add_job();
+        }
         if claim.is_limited {
             self.make_room(claim.company_id).await;
         }
@@ -334,7 +317,7 @@ impl Worker {
 
     async fn work(&self, lease: &Arc<Lease>, place: Place) -> Result<(), JobFailure> {
         match lease.claim.kind {
-            JobKind::Scan if self.scans.load(Ordering::Relaxed) > MAX_SCANS => {
+            JobKind::Scan if !self.places.may_scan(lease.claim.company_id) => {
                 Err(JobFailure::NoPlace(SCAN_DELAY))
             }
             JobKind::Scan => scan_job::run(lease).await,
@@ -351,77 +334,5 @@ impl Worker {
                 "cannot push to Redis, the sweeper will: {error}"
             );
         }
-    }
-}
-
-/// A job's place in this worker: it counts from the claim on, so that the loop does not take a pile of jobs while
-/// the first is still loading. An upload job's share of the backlog are the files it has still to begin, up to
-/// what its session's concurrency, and the store that asked for fewer requests, let it begin soon.
-pub struct Place {
-    worker: Arc<Worker>,
-    kind: JobKind,
-    files: usize,
-    cap: usize,
-    pace: usize,
-}
-
-impl Place {
-    fn new(worker: Arc<Worker>, claim: &Claim) -> Self {
-        let files = claim.numbers.map_or(0, |(first, last)| {
-            usize::try_from(last - first + 1).unwrap_or(usize::MAX)
-        });
-        let place = Self {
-            worker,
-            kind: claim.kind,
-            files,
-            cap: usize::MAX,
-            pace: usize::MAX,
-        };
-        place.worker.backlog.fetch_add(place.share(), Ordering::Relaxed);
-        place.counter().fetch_add(1, Ordering::Relaxed);
-        place
-    }
-
-    fn counter(&self) -> &AtomicUsize {
-        match self.kind {
-            JobKind::Scan => &self.worker.scans,
-            JobKind::Upload => &self.worker.uploads,
-            JobKind::Finish => &self.worker.finishes,
-        }
-    }
-
-    fn share(&self) -> usize {
-        self.files.min(self.cap).min(self.pace).min(1 << 20)
-    }
-
-    /// Corrects the number of files left; `concurrency` is the session's.
-    pub fn set(&mut self, files: usize, concurrency: Option<u16>) {
-        let cap = concurrency.map_or(usize::MAX, |concurrency| 2 * usize::from(concurrency));
-        self.change(|place| (place.files, place.cap) = (files, cap));
-    }
-
-    /// How many requests its store takes at a time, if it said so.
-    pub fn set_pace(&mut self, requests: Option<usize>) {
-        let pace = requests.map_or(usize::MAX, |requests| requests.saturating_mul(2));
-        self.change(|place| place.pace = pace);
-    }
-
-    /// One file has been begun.
-    pub fn begun(&mut self) {
-        self.change(|place| place.files = place.files.saturating_sub(1));
-    }
-
-    fn change(&mut self, change: impl FnOnce(&mut Self)) {
-        let before = self.share();
-        change(self);
-        self.worker.backlog.fetch_add(self.share(), Ordering::Relaxed);
-        self.worker.backlog.fetch_sub(before, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.worker.backlog.fetch_sub(self.share(), Ordering::Relaxed);
-        self.counter().fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -3,7 +3,7 @@
 use crate::fixture::{Client, Worker, World, session_in, text};
 use dev_stack::Redis;
 use domain::SessionId;
-use queue::{Live, Queue, RunningJobs, WorkerInfo};
+use queue::{Live, Pace, Queue, RunningJobs, WorkerInfo};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -41,6 +41,11 @@ impl OwnRedis {
             locations: locations.iter().map(|location| (*location).to_owned()).collect(),
             slots: 8,
             running: RunningJobs::default(),
+            // Every twenty seconds a job ends, whoever's.
+            pace: Pace {
+                jobs_per_min: 3,
+                ..Pace::default()
+            },
             version: "1.2.3".to_owned(),
             started_at: chrono::Utc::now(),
         };
@@ -186,13 +191,14 @@ async fn a_company_sees_its_place_and_nothing_of_others() {
     );
 
     acme.session("P").await;
+    let fields = [&fields[..], &["begins_in_s", "eta_s"]].concat();
     assert_eq!(
         at(&own.queue_of(&acme, alive).await, "samples", &fields),
-        json!(["in_line", 1, 2, 2])
+        json!(["in_line", 1, 2, 2, 40, null])
     );
     assert_eq!(
         at(&own.queue_of(&admin, alive).await, "samples", &fields),
-        json!(["in_line", 3, 1, 2])
+        json!(["in_line", 3, 1, 2, 20, null])
     );
     let hidden = [
         admin.company_id().to_string(),
@@ -215,7 +221,7 @@ async fn a_company_sees_its_place_and_nothing_of_others() {
     assert_eq!(world.sql(&location).await, "acme@ACME");
     assert_eq!(
         at(&own.queue_of(&acme, alive).await, "acme", &fields),
-        json!(["in_line", 1, 1, 1])
+        json!(["in_line", 1, 1, 1, 20, null])
     );
     let roots = |queue: Value| -> Vec<String> {
         let roots = queue["roots"].as_array().unwrap();
@@ -261,11 +267,12 @@ async fn without_redis_the_numbers_are_there_and_the_rest_is_null() {
         "place_in_line",
         "companies_in_line",
         "workers_alive",
+        "begins_in_s",
         "eta_s",
     ];
     assert_eq!(
         at(&queue, "samples", &fields),
-        json!(["queue_unavailable", 1, null, null, null, null])
+        json!(["queue_unavailable", 1, null, null, null, null, null])
     );
     own.redis.start_again().await.unwrap();
     assert_eq!(at(&queue_of(&admin).await, "samples", &fields)[0], "no_worker");

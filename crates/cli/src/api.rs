@@ -1,6 +1,7 @@
 //! The parts of the server's answers that this command shows or decides by. Read leniently: what is absent or
 //! null is empty, what is unknown is ignored.
 
+use crate::render::roughly;
 use domain::SessionStatus;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -177,6 +178,7 @@ pub(crate) struct QueueRoot {
     pub(crate) place_in_line: Option<u64>,
     pub(crate) companies_in_line: Option<u64>,
     pub(crate) workers_alive: Option<u64>,
+    pub(crate) begins_in_s: Option<u64>,
     pub(crate) eta_s: Option<u64>,
 }
 
@@ -202,11 +204,15 @@ impl Queue {
                 ),
                 None => "your company runs as many upload jobs as it may".to_owned(),
             }),
-            "in_line" => match root.place_in_line? {
-                0 | 1 => Some("your company is next, as soon as a worker has room".to_owned()),
-                2 => Some("1 company before yours".to_owned()),
-                place => Some(format!("{} companies before yours", place - 1)),
-            },
+            "in_line" => {
+                let place = match root.place_in_line? {
+                    0 | 1 => "your company is next, as soon as a worker has room".to_owned(),
+                    2 => "1 company before yours".to_owned(),
+                    place => format!("{} companies before yours", place - 1),
+                };
+                let about = root.begins_in_s.map(|s| format!(", {}", roughly(s)));
+                Some(place + &about.unwrap_or_default())
+            }
             _ => None,
         }
     }
@@ -271,6 +277,11 @@ mod tests {
             let root = json!({"root": "lab", "state": state, "place_in_line": place});
             assert_eq!(reason(root).as_deref(), said, "{state}");
         }
+        let third = json!({"root": "lab", "state": "in_line", "place_in_line": 3, "begins_in_s": 700});
+        assert_eq!(
+            reason(third).as_deref(),
+            Some("2 companies before yours, about 12 minutes")
+        );
         assert_eq!(reason(json!({"root": "other", "state": "no_worker"})), None);
     }
 }

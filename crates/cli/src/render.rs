@@ -60,6 +60,15 @@ pub(crate) fn time_left(s: u64) -> String {
     }
 }
 
+/// A time that nobody knows better: it is the same text for a while.
+pub(crate) fn roughly(s: u64) -> String {
+    match s.div_ceil(60) {
+        0 | 1 => "less than a minute".to_owned(),
+        minutes if minutes < 100 => format!("about {minutes} minutes"),
+        minutes => format!("about {} hours", minutes.div_ceil(60)),
+    }
+}
+
 /// A time of the server in this machine's time zone, to the second.
 pub(crate) fn time(rfc3339: &str) -> String {
     chrono::DateTime::parse_from_rfc3339(rfc3339).map_or_else(
@@ -200,6 +209,16 @@ mod tests {
     fn durations_have_the_units_that_matter() {
         let shown = [0, 4_250, 63_000, 7_500_000, 273_600_000].map(duration);
         assert_eq!(shown, ["0.0 s", "4.2 s", "1m 03s", "2h 05m", "3d 04h"]);
+        let shown = [60, 61, 720, 6_001].map(roughly);
+        assert_eq!(
+            shown,
+            [
+                "less than a minute",
+                "about 2 minutes",
+                "about 12 minutes",
+                "about 2 hours"
+            ]
+        );
     }
 
     #[test]

@@ -24,6 +24,8 @@ enum Command {
     Demo(DemoArguments),
     /// Let everything fail while deliveries run, and judge after every round what became of them
     Torture(TortureArguments),
+    /// Measure how long ten files wait while another company has a million queued, against an idle service
+    Neighbour(NeighbourArguments),
     /// Run a command with a throw-away, migrated database in DATABASE_URL
     WithDatabase {
         /// The command and its arguments
@@ -92,6 +94,26 @@ struct TortureArguments {
     json: Option<PathBuf>,
 }
 
+/// The options of `neighbour`.
+#[derive(clap::Args)]
+struct NeighbourArguments {
+    /// How many files the large company has
+    #[arg(long, default_value_t = 1_000_000)]
+    files: usize,
+    /// How many deliveries of ten files are measured, on the idle service and beside the large company
+    #[arg(long, default_value_t = 20)]
+    rounds: usize,
+    /// How many workers
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// When the store answers, in milliseconds
+    #[arg(long, default_value_t = 20)]
+    latency_ms: u64,
+    /// Write the figures to this file, too
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
 /// A number; a variable that is set to nothing counts as not set.
 fn number_or<const DEFAULT: usize>(text: &str) -> Result<usize, std::num::ParseIntError> {
     if text.is_empty() {
@@ -120,6 +142,7 @@ fn main() -> ExitCode {
             Command::Dev(arguments) => commands::dev::run(arguments).await,
             Command::Demo(arguments) => commands::demo::run(arguments).await,
             Command::Torture(arguments) => commands::torture::run(arguments).await,
+            Command::Neighbour(arguments) => commands::neighbour::run(arguments).await,
             Command::WithDatabase { command } => commands::with_database::run(&command).await,
         }
     });

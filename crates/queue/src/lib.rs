@@ -26,7 +26,7 @@ use keys::Keys;
 pub use domain::{ANY_LOCATION, QueuedJob};
 pub use lists::Line;
 pub use live::{ActiveFile, Live};
-pub use workers::{FORGOTTEN_AFTER_S, RunningJobs, TELL_EVERY, WorkerInfo};
+pub use workers::{FORGOTTEN_AFTER_S, Pace, RunningJobs, TELL_EVERY, WorkerInfo};
 
 /// How long an operation may take, with everything.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(2);

@@ -68,6 +68,18 @@ impl Queue {
     /// # Errors
     /// A job may be off its list and not here: the sweeper finds it.
     pub async fn take(&self, locations: &[String]) -> Result<Option<JobId>, QueueError> {
+        self.take_except(locations, &[]).await
+    }
+
+    /// As [`Queue::take`], but none of these companies, save from [`ANY_LOCATION`]. They keep their places in line.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn take_except(
+        &self,
+        locations: &[String],
+        companies: &[CompanyId],
+    ) -> Result<Option<JobId>, QueueError> {
         let mut locations: Vec<&str> = locations.iter().map(String::as_str).collect();
         locations.retain(|location| *location != ANY_LOCATION);
         if !locations.is_empty() {
@@ -81,6 +93,9 @@ impl Queue {
                 .key(self.keys.ring(location))
                 .key(self.keys.wake(location))
                 .arg(self.keys.ready_start(location));
+        }
+        for company in companies {
+            invocation.arg(company.to_string());
         }
         let id: Option<i64> = self
             .run(async |connection| invocation.invoke_async(connection).await)

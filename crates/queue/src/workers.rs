@@ -1,6 +1,7 @@
 //! Which workers are alive, and what they serve. Each tells every [`TELL_EVERY`]; one that falls silent is forgotten
 //! within [`FORGOTTEN_AFTER_S`], as everybody is for a moment when Redis was emptied. Only explanations depend on it.
 
+use std::iter::Sum;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ pub struct WorkerInfo {
     pub slots: usize,
     /// The jobs it runs now.
     pub running: RunningJobs,
+    /// What it gets done.
+    #[serde(default)]
+    pub pace: Pace,
     /// Its program's version.
     pub version: String,
     /// Since when it runs.
@@ -45,6 +49,27 @@ pub struct RunningJobs {
     pub upload: usize,
     /// Sessions that are brought to their end.
     pub finish: usize,
+}
+
+/// What a worker got done in the last minute; workers of earlier versions tell nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Jobs at its locations that ended, one way or another.
+    pub jobs_per_min: u64,
+    /// Files that arrived.
+    pub files_per_min: u64,
+    /// Their bytes.
+    pub bytes_per_min: u64,
+}
+
+impl Sum for Pace {
+    fn sum<I: Iterator<Item = Self>>(paces: I) -> Self {
+        paces.fold(Self::default(), |sum, pace| Self {
+            jobs_per_min: sum.jobs_per_min.saturating_add(pace.jobs_per_min),
+            files_per_min: sum.files_per_min.saturating_add(pace.files_per_min),
+            bytes_per_min: sum.bytes_per_min.saturating_add(pace.bytes_per_min),
+        })
+    }
 }
 
 impl Queue {

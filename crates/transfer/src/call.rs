@@ -1,7 +1,7 @@
 //! What the tasks of one upload call share: the plan, the way to the store, places and memory, and the order to
 //! stop.
 
-use crate::engine::{Engine, Memory, Slot};
+use crate::engine::{Engine, Memory, Party, Slot};
 use crate::plan::{Events, Stop, UploadPlan};
 use crate::read::Source;
 use std::future::pending;
@@ -36,7 +36,8 @@ pub(crate) struct Call<E> {
     pub(crate) bucket: Bucket,
     pub(crate) source: Arc<Source>,
     pub(crate) events: Arc<E>,
-    engine: Engine,
+    /// The company that the call is of.
+    party: Party,
     /// The limit of the session, shared with its other calls.
     share: Option<Arc<Semaphore>>,
     lanes: Arc<Semaphore>,
@@ -73,7 +74,7 @@ impl<E: Events> Call<E> {
             events,
             share: engine.share_of(&plan.token_prefix, concurrency),
             lanes: Arc::new(Semaphore::new(MULTIPART_LANES)),
-            engine,
+            party: engine.party(plan.company_id),
             plan,
             stopping,
             halted,
@@ -115,16 +116,16 @@ impl<E: Events> Call<E> {
 
     /// Waits for a place.
     pub(crate) async fn slot(&self) -> Result<Slot, Stopped> {
-        self.engine.slot(self.share.as_ref(), &self.bucket).await
+        self.party.slot(self.share.as_ref(), &self.bucket).await
     }
 
     /// Waits for memory, unless the call is stopped meanwhile.
     pub(crate) async fn memory(&self, bytes: u64) -> Result<Memory, Stopped> {
-        if let Some(memory) = self.engine.try_memory(bytes) {
+        if let Some(memory) = self.party.try_memory(bytes) {
             return Ok(memory);
         }
         tokio::select! {
-            memory = self.engine.memory(bytes) => memory,
+            memory = self.party.memory(bytes) => memory,
             () = self.told(Stop::Drain) => Err(Stopped),
         }
     }

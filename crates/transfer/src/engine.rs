@@ -1,10 +1,11 @@
 //! The engine: what bounds all uploads of a worker together.
 
 use crate::call::{Call, Stopped};
+use crate::fair::{Member, Permit, Shared};
 use crate::plan::{Events, FatalError, PlannedFile, Stop, Summary, UploadPlan};
 use crate::pump::Pump;
-use domain::SessionErrorCode;
 use domain::session_settings::MIN_PART_BYTES;
+use domain::{CompanyId, SessionErrorCode};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use storage::{Admission, Bucket};
@@ -12,6 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Memory is counted in units of this many bytes.
 const MEMORY_UNIT_BYTES: u64 = 4096;
+/// One company alone leaves this fraction of the places and of the memory to others, where that is a place, and
+/// memory for a part: who comes later begins at once, however slow the store of those before it is.
+const RESERVE: u32 = 16;
 
 /// The limits shared by all uploads of a worker: files and parts in flight, and the memory they are read into.
 /// Cheap to clone; clones share.
@@ -22,27 +26,29 @@ pub struct Engine {
 
 #[derive(Debug)]
 struct Limits {
-    concurrency: usize,
-    slots: Arc<Semaphore>,
-    memory_units: u32,
-    memory: Arc<Semaphore>,
+    slots: Arc<Shared>,
+    memory: Arc<Shared>,
     /// The share of a session, by token prefix, while calls use it.
     shares: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
 impl Engine {
     /// At most `concurrency` files and parts in flight, with at most `memory_bytes` of their content in memory
-    /// (but always at least one part, however large). Both are at least 1.
+    /// (but always at least one part, however large). Both are at least 1. A single company leaves a sixteenth of
+    /// either to others, where that is a place, and memory for a part.
     #[must_use]
     pub fn new(concurrency: usize, memory_bytes: u64) -> Self {
-        let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
-        let memory_units = memory_units(memory_bytes).max(1);
+        let most = u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX);
+        let concurrency = u32::try_from(concurrency).map_or(most, |concurrency| concurrency.clamp(1, most));
+        let units = memory_units(memory_bytes).max(1);
+        let reserved_units = match units / RESERVE {
+            units if units < memory_units(MIN_PART_BYTES) => 0,
+            units => units,
+        };
         Self {
             limits: Arc::new(Limits {
-                concurrency,
-                slots: Arc::new(Semaphore::new(concurrency)),
-                memory_units,
-                memory: Arc::new(Semaphore::new(memory_units as usize)),
+                slots: Shared::new(concurrency, concurrency / RESERVE),
+                memory: Shared::new(units, reserved_units),
                 shares: Mutex::default(),
             }),
         }
@@ -51,20 +57,20 @@ impl Engine {
     /// How many more files or parts could be in flight at this moment.
     #[must_use]
     pub fn free_slots(&self) -> usize {
-        self.limits.slots.available_permits()
+        self.limits.slots.free()
     }
 
     /// How many bytes of the memory budget are in use at this moment.
     #[must_use]
     pub fn memory_in_use_bytes(&self) -> u64 {
-        let units = self.limits.memory_units as usize;
-        units.saturating_sub(self.limits.memory.available_permits()) as u64 * MEMORY_UNIT_BYTES
+        let units = self.limits.memory.total() as usize;
+        units.saturating_sub(self.limits.memory.free()) as u64 * MEMORY_UNIT_BYTES
     }
 
     /// The most that one part, or one file in a single request, may take of the memory budget: a quarter, so that
     /// several are in flight whatever a session asks for, but never less than the store's smallest part.
     fn part_limit_bytes(&self) -> u64 {
-        let memory_bytes = u64::from(self.limits.memory_units) * MEMORY_UNIT_BYTES;
+        let memory_bytes = u64::from(self.limits.memory.total()) * MEMORY_UNIT_BYTES;
         (memory_bytes / 4).max(MIN_PART_BYTES)
     }
 
@@ -98,43 +104,16 @@ impl Engine {
     /// The limit of a session within this engine, if `concurrency` is one; shared by its calls.
     pub(crate) fn share_of(&self, token_prefix: &str, concurrency: Option<usize>) -> Option<Arc<Semaphore>> {
         concurrency
-            .filter(|concurrency| *concurrency < self.limits.concurrency)
+            .filter(|concurrency| *concurrency < self.limits.slots.total() as usize)
             .map(|concurrency| self.share(token_prefix, concurrency.max(1)))
     }
 
-    /// Waits for a place: first within the share of the session, then until its store takes one more, and only then
-    /// for one of the worker's, so that a store that is busy holds up nobody who sends to another.
-    pub(crate) async fn slot(
-        &self,
-        share: Option<&Arc<Semaphore>>,
-        bucket: &Bucket,
-    ) -> Result<Slot, Stopped> {
-        let share = match share {
-            Some(share) => Some(Arc::clone(share).acquire_owned().await?),
-            None => None,
-        };
-        Ok(Slot {
-            _share: share,
-            _admission: bucket.admit().await,
-            _worker: Arc::clone(&self.limits.slots).acquire_owned().await?,
-        })
-    }
-
-    /// Takes a piece of the memory budget if it is free now.
-    pub(crate) fn try_memory(&self, bytes: u64) -> Option<Memory> {
-        let units = memory_units(bytes).min(self.limits.memory_units);
-        let permit = Arc::clone(&self.limits.memory)
-            .try_acquire_many_owned(units)
-            .ok()?;
-        Some(Memory { _permit: permit })
-    }
-
-    /// Waits for a piece of the memory budget. Whoever holds one needs nothing else of this engine to end, so
-    /// that waiting with a slot in hand cannot lock up.
-    pub(crate) async fn memory(&self, bytes: u64) -> Result<Memory, Stopped> {
-        let units = memory_units(bytes).min(self.limits.memory_units);
-        let permit = Arc::clone(&self.limits.memory).acquire_many_owned(units).await?;
-        Ok(Memory { _permit: permit })
+    /// A company as one of those that share this engine.
+    pub(crate) fn party(&self, company: CompanyId) -> Party {
+        Party {
+            slots: self.limits.slots.member(company),
+            memory: self.limits.memory.member(company),
+        }
     }
 
     fn share(&self, token_prefix: &str, concurrency: usize) -> Arc<Semaphore> {
@@ -154,16 +133,55 @@ fn memory_units(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(MEMORY_UNIT_BYTES)).map_or(most, |units| units.min(most))
 }
 
+/// One company among those that share an engine.
+pub(crate) struct Party {
+    slots: Member,
+    memory: Member,
+}
+
+impl Party {
+    /// Waits for a place: first within the share of the session, then until its store takes one more, and only then
+    /// for one of the worker's, so that a store that is busy holds up nobody who sends to another.
+    pub(crate) async fn slot(
+        &self,
+        share: Option<&Arc<Semaphore>>,
+        bucket: &Bucket,
+    ) -> Result<Slot, Stopped> {
+        let share = match share {
+            Some(share) => Some(Arc::clone(share).acquire_owned().await?),
+            None => None,
+        };
+        Ok(Slot {
+            _share: share,
+            _admission: bucket.admit().await,
+            _place: self.slots.take(1).await?,
+        })
+    }
+
+    /// Takes a piece of the memory budget if it is free now.
+    pub(crate) fn try_memory(&self, bytes: u64) -> Option<Memory> {
+        let permit = self.memory.try_take(memory_units(bytes))?;
+        Some(Memory { _permit: permit })
+    }
+
+    /// Waits for a piece of the memory budget. Whoever holds one needs nothing else of this engine to end, so
+    /// that waiting with a slot in hand cannot lock up.
+    pub(crate) async fn memory(&self, bytes: u64) -> Result<Memory, Stopped> {
+        let permit = self.memory.take(memory_units(bytes)).await?;
+        Ok(Memory { _permit: permit })
+    }
+}
+
 /// A place for one file or part in flight; given back when dropped.
 pub(crate) struct Slot {
     _share: Option<OwnedSemaphorePermit>,
     _admission: Admission,
-    _worker: OwnedSemaphorePermit,
+    _place: Permit,
 }
 
 /// A piece of the memory budget; given back when dropped.
 pub(crate) struct Memory {
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod call;
 mod ending;
 mod engine;
 mod failure;
+mod fair;
 mod file;
 mod filter;
 mod multipart;

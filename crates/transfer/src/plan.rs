@@ -2,13 +2,15 @@
 
 use crate::source::SourceRoot;
 use domain::object_key::{KeyError, PathText, object_key};
-use domain::{FileErrorCode, FileStatus, SessionErrorCode, SessionSettings};
+use domain::{CompanyId, FileErrorCode, FileStatus, SessionErrorCode, SessionSettings};
 use std::time::SystemTime;
 use storage::Bucket;
 
 /// What holds for all files of one call.
 #[derive(Clone)]
 pub struct UploadPlan {
+    /// Whose files they are: companies take turns at the places and the memory of an engine.
+    pub company_id: CompanyId,
     /// Where the files are.
     pub root: SourceRoot,
     /// The source below the root, as it was scanned: a directory or a single file.

@@ -17,6 +17,7 @@ mod failpoints;
 mod fixture;
 mod leftovers;
 mod locations;
+mod neighbours;
 mod outages;
 mod pausing;
 mod poison;

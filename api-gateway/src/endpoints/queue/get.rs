@@ -8,7 +8,7 @@ use actix_web::{get, web};
 use database::workload::{self, MAX_NAMED_SESSIONS, RootWorkload, Workload};
 use domain::{CompanyId, Permission};
 use futures::future::try_join_all;
-use queue::{QueueError, WorkerInfo};
+use queue::{Pace, QueueError, WorkerInfo};
 use settings::SourceRoot;
 
 /// What the company has waiting and running at each of its source roots, its place in line, and the workers alive.
@@ -67,13 +67,18 @@ async fn ask(state: &State, company: CompanyId, roots: &[RootWorkload]) -> Resul
         .iter()
         .zip(places)
         .zip(rates)
-        .map(|((root, line), in_flight)| LiveRoot {
-            workers_alive: workers
+        .map(|((root, line), in_flight)| {
+            let serving: Vec<&WorkerInfo> = workers
                 .iter()
                 .filter(|worker| serves(worker, &root.location))
-                .count(),
-            line,
-            in_flight,
+                .collect();
+            LiveRoot {
+                workers_alive: serving.len(),
+                line,
+                in_flight,
+                pace: serving.iter().map(|worker| worker.pace).sum::<Pace>(),
+                running_uploads: serving.iter().map(|worker| worker.running.upload).sum(),
+            }
         })
         .collect();
     Ok(Live { workers_alive, roots })

@@ -1,7 +1,7 @@
 //! The queue as one company sees it: its own numbers, and how many companies stand before it, never whose they are.
 
 use database::workload::{RootWorkload, Workload};
-use queue::Line;
+use queue::{Line, Pace};
 use serde::Serialize;
 use settings::root_name;
 use utoipa::ToSchema;
@@ -44,8 +44,12 @@ struct QueueRoot {
     companies_in_line: Option<u64>,
     /// Workers alive that serve this root.
     workers_alive: Option<usize>,
-    /// How long what is left may take at the present speed, in seconds; null while that cannot be told: before
-    /// anything travels, and while a walk still finds more.
+    /// While it stands in line: in how many seconds its next job may begin, if the workers of this root go on as they
+    /// did in the last minute. Null where nothing waits, and while they get nothing done.
+    begins_in_s: Option<u64>,
+    /// How long what is left may take, in seconds: at the present speed where something travels; while it stands in
+    /// line, at that of the workers in the last minute, shared with the other companies. Null while that cannot be
+    /// told, and while a walk still finds more.
     eta_s: Option<u64>,
 }
 
@@ -85,6 +89,10 @@ pub(super) struct LiveRoot {
     pub line: Line,
     /// Bytes in flight, and bytes a second.
     pub in_flight: Option<(u64, u64)>,
+    /// What the workers that serve it got done, for whomever.
+    pub pace: Pace,
+    /// The upload jobs they run.
+    pub running_uploads: usize,
 }
 
 impl Queue {
@@ -106,7 +114,7 @@ impl Queue {
                 .enumerate()
                 .map(|(index, root)| {
                     let live = live.and_then(|live| live.roots.get(index));
-                    QueueRoot::new(root, live.copied(), is_full)
+                    QueueRoot::new(root, live.copied(), is_full, workload.max_concurrent_jobs)
                 })
                 .collect(),
         }
@@ -114,10 +122,12 @@ impl Queue {
 }
 
 impl QueueRoot {
-    fn new(root: &RootWorkload, live: Option<LiveRoot>, is_full: bool) -> Self {
+    fn new(root: &RootWorkload, live: Option<LiveRoot>, is_full: bool, limit: Option<i32>) -> Self {
+        let state = state(root, live, is_full);
+        let begins_in_s = live.filter(|_| state == QueueState::InLine).and_then(begins_in_s);
         Self {
             root: root_name(&root.location).to_owned(),
-            state: state(root, live, is_full),
+            state,
             waiting_jobs: root.waiting,
             delayed_jobs: root.delayed,
             paused_jobs: root.paused,
@@ -127,7 +137,11 @@ impl QueueRoot {
             place_in_line: live.and_then(|live| live.line.place),
             companies_in_line: live.map(|live| live.line.companies),
             workers_alive: live.map(|live| live.workers_alive),
-            eta_s: live.and_then(|live| eta_s(root, live)),
+            begins_in_s,
+            eta_s: live.and_then(|live| match begins_in_s {
+                Some(begins_in_s) => Some(begins_in_s + takes_s(root, live, limit)?),
+                None => eta_s(root, live),
+            }),
         }
     }
 }
@@ -158,6 +172,32 @@ fn eta_s(root: &RootWorkload, live: LiveRoot) -> Option<u64> {
     (root.is_all_found && root.running > 0 && rate_bytes_per_s > 0).then(|| left.div_ceil(rate_bytes_per_s))
 }
 
+/// Each job that ends makes room for one company's, in their turns.
+fn begins_in_s(live: LiveRoot) -> Option<u64> {
+    let seconds = live.line.place?.saturating_mul(60);
+    (live.pace.jobs_per_min > 0).then(|| seconds.div_ceil(live.pace.jobs_per_min))
+}
+
+/// How long all that is left takes, once it has begun: at the workers' pace, of which the company has its share among
+/// those in line, and not more than so many jobs at once get done.
+fn takes_s(root: &RootWorkload, live: LiveRoot, limit: Option<i32>) -> Option<u64> {
+    if !root.is_all_found {
+        return None;
+    }
+    let seconds = |left: i64, per_min: u64| match u128::try_from(left).ok()? {
+        0 => Some(0),
+        left => (left * 60).checked_div(u128::from(per_min)),
+    };
+    let alone_s = seconds(root.files_left, live.pace.files_per_min)?
+        .max(seconds(root.bytes_left, live.pace.bytes_per_min)?);
+    let limit = limit
+        .and_then(|limit| u128::try_from(limit).ok())
+        .unwrap_or(u128::MAX);
+    let by_limit = (alone_s * live.running_uploads as u128).checked_div(limit)?;
+    let by_turns = alone_s * u128::from(live.line.companies.max(1));
+    u64::try_from(by_turns.max(by_limit)).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +207,12 @@ mod tests {
             workers_alive,
             line: Line { place, companies: 3 },
             in_flight: Some((100, 50)),
+            pace: Pace {
+                jobs_per_min: 4,
+                files_per_min: 600,
+                bytes_per_min: 6_000,
+            },
+            running_uploads: 8,
         })
     }
 
@@ -229,6 +275,45 @@ mod tests {
         for in_flight in [None, Some((0, 0))] {
             assert_eq!(eta_s(&moving(|_| {}), LiveRoot { in_flight, ..live }), None);
         }
+    }
+
+    #[test]
+    fn who_stands_in_line_hears_how_long_it_may_take() {
+        let waiting = |change: fn(&mut RootWorkload)| {
+            root(|root| {
+                (root.waiting, root.waiting_uploads, root.is_all_found) = (2, 2, true);
+                (root.files_left, root.bytes_left) = (100, 3_000);
+                change(root);
+            })
+        };
+        let seen = |root: &RootWorkload, live, limit| {
+            let seen = QueueRoot::new(root, live, false, limit);
+            (seen.begins_in_s, seen.eta_s)
+        };
+        let third = live(1, Some(3));
+        // Four jobs a minute end, and three companies share: 3,000 bytes take three times half a minute.
+        assert_eq!(seen(&waiting(|_| {}), third, None), (Some(45), Some(45 + 90)));
+        // Of the eight jobs that do so much, it may run one.
+        assert_eq!(seen(&waiting(|_| {}), third, Some(1)), (Some(45), Some(45 + 240)));
+        assert_eq!(seen(&waiting(|_| {}), third, Some(4)), (Some(45), Some(45 + 90)));
+        // Many small files take longer than their bytes.
+        let small = waiting(|root| root.files_left = 1_000);
+        assert_eq!(seen(&small, third, None), (Some(45), Some(45 + 300)));
+        // What was not yet walked through has no end that is known.
+        let unknown = waiting(|root| root.is_all_found = false);
+        assert_eq!(seen(&unknown, third, None), (Some(45), None));
+        // Workers that get nothing done, nobody who stands in line, and what runs already.
+        let idle = third.map(|live| LiveRoot {
+            pace: Pace::default(),
+            ..live
+        });
+        assert_eq!(seen(&waiting(|_| {}), idle, None), (None, None));
+        assert_eq!(seen(&waiting(|_| {}), live(1, None), None), (None, None));
+        assert_eq!(seen(&waiting(|_| {}), live(0, Some(1)), None), (None, None));
+        assert_eq!(
+            seen(&waiting(|root| root.running = 1), third, None),
+            (None, Some(58))
+        );
     }
 
     #[test]

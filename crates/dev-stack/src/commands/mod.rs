@@ -1,7 +1,11 @@
 //! The subcommands.
 
+mod api;
+mod company;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod neighbour;
+mod percentile;
 pub(crate) mod torture;
 mod verify;
 pub(crate) mod with_database;

@@ -72,6 +72,33 @@ async fn companies_take_turns_whatever_they_have_queued() {
     assert_eq!(take_all(&queue).await, (4..1000).collect::<Vec<_>>());
 }
 
+/// A worker that is full takes from companies that have nothing there; the others lose no turn by it.
+#[tokio::test]
+async fn companies_that_are_passed_over_keep_their_places() {
+    let redis = RedisServer::start().await;
+    let queue = redis.queue().await;
+    let [one, two, three] = [(); 3].map(|()| CompanyId::new());
+    queue.push(&jobs(1..=2, one)).await.unwrap();
+    queue.push(&jobs(11..=12, two)).await.unwrap();
+    queue.push(&jobs(21..=22, three)).await.unwrap();
+    let ring = || redis.command::<Vec<String>>(&["LRANGE", "uploader:v1:ring:media", "0", "-1"]);
+    let but = async |companies: &[CompanyId]| queue.take_except(&media(), companies).await.unwrap();
+    assert_eq!(but(&[one, two]).await, Some(JobId(21)));
+    assert_eq!(ring().await, [one, two, three].map(|company| company.to_string()));
+    assert_eq!(but(&[one, two, three]).await, None);
+    assert_eq!(but(&[one, two]).await, Some(JobId(22)));
+    assert_eq!(but(&[one, two]).await, None);
+    assert_eq!(ring().await, [one, two].map(|company| company.to_string()));
+    // What brings a session to its end is taken all the same.
+    let finish = QueuedJob {
+        location: ANY_LOCATION.into(),
+        ..job(31, one)
+    };
+    queue.push(&[finish]).await.unwrap();
+    assert_eq!(but(&[one, two]).await, Some(JobId(31)));
+    assert_eq!(take_all(&queue).await, [1, 11, 2, 12]);
+}
+
 #[tokio::test]
 async fn the_ring_drops_companies_without_jobs() {
     let redis = RedisServer::start().await;

@@ -42,6 +42,7 @@ fn operations_may_move_between_threads(queue: &queue::Queue) {
     assert_send(queue::Queue::connect(""));
     assert_send(queue.push(&[]));
     assert_send(queue.take(&[]));
+    assert_send(queue.take_except(&[], &[company]));
     assert_send(queue.wait(&[], queue::LONGEST_WAIT));
     assert_send(queue.put_back_parked(&waiting));
     assert_send(queue.ensure_ring(&[]));

@@ -2,7 +2,7 @@
 
 use chrono::DateTime;
 use domain::CompanyId;
-use queue::{FORGOTTEN_AFTER_S, Line, RunningJobs, WorkerInfo};
+use queue::{FORGOTTEN_AFTER_S, Line, Pace, RunningJobs, WorkerInfo};
 
 use crate::job;
 use crate::redis_server::RedisServer;
@@ -15,6 +15,10 @@ fn worker(id: &str, upload: usize) -> WorkerInfo {
         running: RunningJobs {
             upload,
             ..RunningJobs::default()
+        },
+        pace: Pace {
+            jobs_per_min: 3,
+            ..Pace::default()
         },
         version: "1.2.3".to_owned(),
         started_at: DateTime::from_timestamp_nanos(7),

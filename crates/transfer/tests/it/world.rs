@@ -4,7 +4,7 @@ use crate::proxy::Proxy;
 use dev_stack::s3::{S3Options, S3Server};
 use domain::backoff::Backoff;
 use domain::object_key::PathText;
-use domain::{FileErrorCode, FileStatus, SessionSettings};
+use domain::{CompanyId, FileErrorCode, FileStatus, SessionSettings};
 use futures::TryStreamExt;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ pub(crate) struct World {
     pub(crate) source_path: String,
     pub(crate) engine: Engine,
     pub(crate) is_patient: bool,
+    pub(crate) company_id: CompanyId,
     pub(crate) stop: watch::Sender<Stop>,
     pub(crate) server: S3Server,
     _objects: TempDir,
@@ -51,6 +52,7 @@ impl World {
             source_path: String::new(),
             engine: Engine::new(4, 64 << 20),
             is_patient: false,
+            company_id: CompanyId::new(),
             stop: watch::channel(Stop::Run).0,
             server,
             _objects: objects,
@@ -87,6 +89,7 @@ impl World {
 
     pub(crate) fn plan(&self) -> UploadPlan {
         UploadPlan {
+            company_id: self.company_id,
             root: SourceRoot::open(self.source.path()).unwrap(),
             source_path: self.source_path.clone(),
             key_prefix: "p/".into(),

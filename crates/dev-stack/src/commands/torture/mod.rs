@@ -4,8 +4,6 @@
 //! What happens is drawn from a seed; when it happens to the product depends on the machine, so that a seed brings
 //! a finding near, and does not promise it.
 
-mod api;
-mod company;
 mod editor;
 mod fault;
 mod kind;
@@ -28,10 +26,10 @@ use dev_stack::{Stack, StackOptions, fetch};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use super::api::Api;
 use super::asked_to_stop;
+use super::company::Company;
 use crate::TortureArguments;
-use api::Api;
-use company::Company;
 use fault::Injector;
 use report::Report;
 use round::Round;

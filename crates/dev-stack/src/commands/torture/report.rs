@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::kind::Kind;
 use super::oracle::Violation;
+use crate::commands::percentile::percentile;
 
 const MIB: f64 = 1024.0 * 1024.0;
 const WRONGS: [&str; 6] = [
@@ -129,26 +130,9 @@ impl Report {
     }
 }
 
-/// The value below which so many percent lie.
-fn percentile(values: &[f64], percent: usize) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let last = sorted.len().checked_sub(1)?;
-    sorted.get((last * percent).div_ceil(100)).copied()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_are_values_that_were_seen() {
-        let values: Vec<f64> = (0..=100).rev().map(f64::from).collect();
-        assert_eq!(percentile(&values, 50), Some(50.0));
-        assert_eq!(percentile(&values, 99), Some(99.0));
-        assert_eq!(percentile(&[7.0], 99), Some(7.0));
-        assert_eq!(percentile(&[], 50), None);
-    }
 
     #[test]
     fn a_violation_is_in_the_table_and_spoils_the_run() {

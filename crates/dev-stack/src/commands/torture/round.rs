@@ -12,7 +12,6 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 
-use super::company::Company;
 use super::editor::Editor;
 use super::fault::{Injected, Injector};
 use super::kind::Kind;
@@ -20,6 +19,7 @@ use super::oracle::{self, Expectation, Violation};
 use super::report::Report;
 use super::session::{Outcome, Plan};
 use super::source::{self, Shape};
+use crate::commands::company::Company;
 
 /// How long faults are injected, where the sessions last so long.
 const WINDOW: Duration = Duration::from_secs(40);

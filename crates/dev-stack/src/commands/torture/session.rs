@@ -8,9 +8,9 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::ROOT;
-use super::api::{Api, text};
-use super::company::Target;
 use super::editor::Editor;
+use crate::commands::api::{Api, text};
+use crate::commands::company::Target;
 
 const POLL: Duration = Duration::from_millis(200);
 /// How often one session is retried.

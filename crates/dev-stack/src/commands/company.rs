@@ -1,4 +1,4 @@
-//! The companies whose deliveries are tortured: each with an owner, a bucket and a project.
+//! Companies to deliver for: each with an owner, a bucket and a project.
 
 use std::sync::Arc;
 
