@@ -155,3 +155,25 @@ async fn only_objects_of_jobs_that_were_claimed_again_are_looked_at() {
     let finish = fixture.claim(finish.id, "finisher").await.unwrap();
     assert_eq!(doubtful(&finish).await, [0i64; 0], "the run before was looked at");
 }
+
+/// Another session of the company has files with the same numbers.
+#[tokio::test]
+async fn outcomes_and_sums_are_those_of_their_own_session() {
+    let fixture = Fixture::new().await;
+    let (one, claim) = fixture.uploading(2).await;
+    let mut dry = fixture
+        .try_create(|new| new.settings.dry_run = true)
+        .await
+        .unwrap();
+    let scan = fixture.claim(dry.jobs.remove(0).id, "scanner").await.unwrap();
+    fixture.emit(&scan, found(1..=2)).await.unwrap();
+    let outcomes = [1, 2].map(|number| outcome(number, FileStatus::Uploaded));
+    fixture.record(&claim, outcomes.to_vec()).await.unwrap();
+    let finish = fixture.end(&claim, false).await.unwrap().unwrap();
+    assert_eq!(fixture.finish(&finish).await.unwrap(), SessionStatus::Completed);
+    let files = fixture.get(one).await.files;
+    assert_eq!((files.total, files.uploaded), (2, 2));
+    let other = "SELECT count(*) FROM file_uploads f JOIN sync_sessions s ON s.id = f.session_id
+                 WHERE s.id <> (SELECT id FROM sync_sessions WHERE status = 'completed') AND f.status <> 'pending'";
+    assert_eq!(fixture.sql(other).await, "0");
+}
