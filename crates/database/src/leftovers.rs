@@ -42,7 +42,7 @@ pub async fn take_due(conn: &mut SystemConn, every: Duration) -> Result<Option<D
     let row: Option<DueRow> = sql_query(
         "UPDATE projects SET leftovers_checked_at = now()
          WHERE id = (SELECT id FROM projects WHERE leftovers_checked_at <= now() - make_interval(secs => $1)
-                     ORDER BY leftovers_checked_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+                     ORDER BY leftovers_checked_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
          RETURNING id, company_id, now() AS now",
     )
     .bind::<Double, _>(every.as_secs_f64())

@@ -155,6 +155,47 @@ async fn what_nobody_uses_is_closed_and_nothing_else() {
     world.stack.stop().await;
 }
 
+/// A worker is killed exactly between opening an upload and recording it, and its session rests, so that no end of it
+/// closes what is left.
+#[tokio::test]
+async fn what_a_killed_worker_could_not_record_is_closed() {
+    let mut world = World::start(1, 2).await;
+    world.stack.kill_worker(0).await.unwrap();
+    let mut place = world.place("unrecorded").await;
+    let bucket = raw(&place);
+    place.source.write("large", pseudo_random(12 * MIB, 1));
+    let killed = ("FAILPOINTS", "multipart.before_record=kill".to_owned());
+    world.stack.start_worker_with(&[killed]).unwrap();
+    let id = place.start(json!({ "part_size_bytes": 5 * MIB })).await;
+    eventually("its end", LIMIT, async || {
+        world.stack.worker_pids().is_empty().then_some(())
+    })
+    .await;
+    let recorded = format!("SELECT count(upload_id) FROM file_uploads WHERE session_id = '{id}'");
+    assert_eq!(world.count(&recorded).await, 0);
+    assert_eq!(open(&bucket).await.len(), 1);
+    place
+        .api
+        .post(&format!("/api/sessions/{id}/pause"), json!({}))
+        .await;
+    place.s3.age_uploads(&place.bucket, OLD).unwrap();
+
+    let cleaner = ("LEFTOVERS_EVERY_S", "1".to_owned());
+    world.stack.start_worker_with(&[cleaner]).unwrap();
+    eventually("that it is closed", LIMIT, async || {
+        open(&bucket).await.is_empty().then_some(())
+    })
+    .await;
+    place
+        .api
+        .post(&format!("/api/sessions/{id}/resume"), json!({}))
+        .await;
+    let session = place.api.ended_as(&id, "completed").await;
+    place.assert_delivered(&session).await;
+    assert_eq!(troubles(&world, &session).await, (1, 0, 0));
+    world.stack.stop().await;
+}
+
 /// A store that refuses is said once, and the other projects are looked through all the same.
 #[tokio::test]
 async fn a_bucket_that_cannot_be_looked_through_is_said_once() {
