@@ -54,6 +54,7 @@ check: bootstrap-check ## what CI runs, in the same order
 	.ci/step generated .ci/unchanged-by-generate $(GENERATED)
 	.ci/step failpoints .ci/no-failpoints
 	.ci/step tests $(MAKE) --no-print-directory test
+	.ci/step torture $(MAKE) --no-print-directory torture SEED=1 MINUTES=2
 
 generate: bootstrap-check $(DIESEL) ## write openapi.yaml and the database's schema.rs again
 	cargo build --locked -p api-gateway -p dev-stack

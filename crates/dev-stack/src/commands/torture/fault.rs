@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use super::arming::{Arming, end_in_order};
 use super::editor::Editor;
 use super::kind::{Edit, Kind};
 
@@ -34,7 +35,7 @@ pub(super) struct Injected {
     pub(super) hit: Option<(f64, Vec<i64>)>,
 }
 
-enum Undo {
+pub(super) enum Undo {
     Continue(u32),
     Redis,
     Postgres,
@@ -49,9 +50,12 @@ pub(super) struct Injector<'a> {
     pub(super) stack: &'a mut Stack,
     /// Gateways beside the stack's own.
     pub(super) gateways: Vec<Server>,
+    pub(super) arming: Arming,
+    /// One by one, however they were.
+    pub(super) workers_killed: u64,
     dice: StdRng,
-    undo: Vec<(Instant, Undo)>,
-    ending: Vec<JoinHandle<ExitStatus>>,
+    pub(super) undo: Vec<(Instant, Undo)>,
+    ending: Vec<JoinHandle<(ExitStatus, Option<Kind>)>>,
     /// PUT to S3 servers that have been stopped since.
     received_bytes: u64,
     latency: Duration,
@@ -61,10 +65,12 @@ pub(super) struct Injector<'a> {
 }
 
 impl<'a> Injector<'a> {
-    pub(super) fn new(stack: &'a mut Stack, gateways: Vec<Server>, dice: StdRng) -> Self {
+    pub(super) fn new(stack: &'a mut Stack, gateways: Vec<Server>, arming: Arming, dice: StdRng) -> Self {
         Self {
             stack,
             gateways,
+            arming,
+            workers_killed: 0,
             dice,
             undo: Vec::new(),
             ending: Vec::new(),
@@ -145,8 +151,7 @@ impl<'a> Injector<'a> {
             }
             Kind::WorkersKilled => {
                 for _ in 0..self.stack.workers().len() {
-                    self.stack.kill_worker(0).await?;
-                    self.stack.start_worker()?;
+                    self.kill_worker(0).await?;
                 }
             }
             Kind::GatewayKilled => self.kill_gateway().await?,
@@ -180,7 +185,7 @@ impl<'a> Injector<'a> {
             | Kind::S3Disguises
             | Kind::S3Narrow => self.trouble_s3(kind),
             Kind::SourceEdited(edit) => self.edit_source(edit).await?,
-            Kind::SessionCancelled | Kind::SessionPaused => {}
+            Kind::SessionCancelled | Kind::SessionPaused | Kind::KilledAt(_) | Kind::StoppedAt(_) => {}
         }
         Ok(Some(injected))
     }
@@ -218,16 +223,25 @@ impl<'a> Injector<'a> {
                 self.later(1_000..8_000, Undo::Continue(pid));
             }
             Kind::WorkerTerminated => {
-                let mut worker = self.stack.workers().remove(victim);
-                self.ending.push(tokio::spawn(async move { worker.stop().await }));
-                self.stack.start_worker()?;
+                let worker = self.stack.workers().remove(victim);
+                self.ending.push(tokio::spawn(end_in_order(worker)));
+                self.start_worker()?;
             }
-            _ => {
-                self.stack.kill_worker(victim).await?;
-                self.stack.start_worker()?;
-            }
+            _ => self.kill_worker(victim).await?,
         }
         Ok(())
+    }
+
+    async fn kill_worker(&mut self, victim: usize) -> anyhow::Result<()> {
+        self.stack.kill_worker(victim).await?;
+        self.workers_killed += 1;
+        self.start_worker()
+    }
+
+    /// Starts a worker that dies at some points.
+    pub(super) fn start_worker(&mut self) -> anyhow::Result<()> {
+        let armed = self.arming.worker();
+        self.stack.start_worker_with(&[armed])
     }
 
     async fn kill_gateway(&mut self) -> anyhow::Result<()> {
@@ -238,7 +252,7 @@ impl<'a> Injector<'a> {
     }
 
     /// The stack's own is the first.
-    fn gateway(&mut self, index: usize) -> anyhow::Result<&mut Server> {
+    pub(super) fn gateway(&mut self, index: usize) -> anyhow::Result<&mut Server> {
         match index.checked_sub(1) {
             None => Ok(self.stack.gateway()),
             Some(index) => self.gateways.get_mut(index).context("no such gateway"),
@@ -252,7 +266,7 @@ impl<'a> Injector<'a> {
         self.later(500..4_000, Undo::S3Calm);
     }
 
-    fn later(&mut self, range_ms: std::ops::Range<u64>, undo: Undo) {
+    pub(super) fn later(&mut self, range_ms: std::ops::Range<u64>, undo: Undo) {
         let after = Duration::from_millis(self.dice.random_range(range_ms));
         self.undo.push((Instant::now() + after, undo));
     }
@@ -293,20 +307,25 @@ impl<'a> Injector<'a> {
                 Undo::Far => self.set_latency(Duration::ZERO),
                 // It waits by itself for what it needs.
                 Undo::Gateway(index) => {
+                    let (name, schedule) = self.arming.gateway();
                     let gateway = self.gateway(index)?;
-                    *gateway = gateway.command().spawn()?;
+                    *gateway = gateway.command().clone().env(name, schedule).spawn()?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Waits for the workers that were asked to end: each must have ended in order.
-    pub(super) async fn ended(&mut self) -> anyhow::Result<Vec<String>> {
+    /// Waits for the workers that were asked to end: each must have ended in order, or died at a point.
+    pub(super) async fn ended(&mut self, faults: &mut Vec<Injected>) -> anyhow::Result<Vec<String>> {
         let mut wrong = Vec::new();
         for ending in self.ending.drain(..) {
-            let status = ending.await?;
-            if status.code() != Some(0) {
+            let (status, blow) = ending.await?;
+            if let Some(kind @ Kind::KilledAt(_)) = blow {
+                let at = Instant::now();
+                faults.push(Injected { kind, at, hit: None });
+                self.workers_killed += 1;
+            } else if status.code() != Some(0) {
                 wrong.push(format!("a worker that was asked to end did so with {status}"));
             }
         }
@@ -314,7 +333,7 @@ impl<'a> Injector<'a> {
     }
 
     /// The upload jobs that are running: of one worker, or of all.
-    async fn hit(&mut self, worker: Option<usize>) -> Option<(f64, Vec<i64>)> {
+    pub(super) async fn hit(&mut self, worker: Option<usize>) -> Option<(f64, Vec<i64>)> {
         let of_worker = match worker {
             Some(index) => {
                 let pid = self.stack.workers().get(index)?.pid();

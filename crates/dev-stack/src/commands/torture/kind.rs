@@ -41,10 +41,15 @@ pub(super) enum Kind {
     SourceEdited(Edit),
     SessionCancelled,
     SessionPaused,
+    /// SIGKILL to itself, at a fail-point.
+    KilledAt(&'static str),
+    /// SIGSTOP to itself, at a fail-point.
+    StoppedAt(&'static str),
 }
 
 impl Kind {
-    /// Those that the injector does, with how often: sessions are cancelled and paused by their clients.
+    /// Those that the injector does, with how often: sessions are cancelled and paused by their clients, and processes
+    /// that are armed die by themselves.
     const INJECTED: [(Self, u32); 24] = [
         (Self::WorkerKilled, 60),
         (Self::WorkersKilled, 5),
@@ -72,8 +77,10 @@ impl Kind {
         (Self::SourceEdited(Edit::Removed), 2),
     ];
 
-    pub(super) fn name(self) -> &'static str {
-        match self {
+    pub(super) fn name(self) -> String {
+        let name = match self {
+            Self::KilledAt(point) => return format!("kill at {point}"),
+            Self::StoppedAt(point) => return format!("stop at {point}"),
             Self::WorkerKilled => "worker killed (SIGKILL)",
             Self::WorkersKilled => "all workers killed",
             Self::WorkerStopped => "worker stopped 1-8 s (SIGSTOP)",
@@ -100,7 +107,8 @@ impl Kind {
             Self::SourceEdited(Edit::Removed) => "files removed",
             Self::SessionCancelled => "session cancelled",
             Self::SessionPaused => "session paused 1-5 s",
-        }
+        };
+        name.to_owned()
     }
 
     /// What an S3 server does that is there, but in trouble.

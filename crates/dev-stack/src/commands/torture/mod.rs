@@ -4,6 +4,7 @@
 //! What happens is drawn from a seed; when it happens to the product depends on the machine, so that a seed brings
 //! a finding near, and does not promise it.
 
+mod arming;
 mod editor;
 mod fault;
 mod kind;
@@ -15,11 +16,11 @@ mod source;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use dev_stack::process::Server;
 use dev_stack::stack::ADMIN_USERNAME;
 use dev_stack::{Stack, StackOptions, fetch};
@@ -30,6 +31,7 @@ use super::api::Api;
 use super::asked_to_stop;
 use super::company::Company;
 use crate::TortureArguments;
+use arming::Arming;
 use fault::Injector;
 use report::Report;
 use round::Round;
@@ -91,13 +93,15 @@ async fn torture(
     let root = folder.join(ROOT);
     std::fs::create_dir_all(&root)?;
     let mut stack = Stack::start(StackOptions {
-        workers: arguments.workers,
+        // They are armed, and so started below.
+        workers: 0,
         source_roots: Some(format!("{ROOT}={}", root.display())),
         lease_s: Some(LEASE_S),
         shutdown_grace_s: SHUTDOWN_GRACE_S,
         ..StackOptions::in_folder(folder.join("stack"))
     })
     .await?;
+    check_fail_points(&stack)?;
     let (gateway, gateway_url) = second_gateway(&mut stack).await?;
     let gateways: Arc<[String]> = Arc::new([stack.api_url(), gateway_url]);
     let admin = Api::new(gateways.clone(), ADMIN_USERNAME, stack.admin_password());
@@ -109,8 +113,10 @@ async fn torture(
     let mut injector = Injector::new(
         &mut stack,
         vec![gateway],
+        Arming::new(report.seed ^ 0xa4_3ed, folder.join("armed")),
         StdRng::seed_from_u64(report.seed ^ 0x5eed),
     );
+    injector.arm(arguments.workers).await?;
     let start = Instant::now();
     let outcome = loop {
         let number = report.rounds + 1;
@@ -147,12 +153,30 @@ async fn torture(
     outcome
 }
 
+/// Without them, nobody would die at a point, and nobody would notice.
+fn check_fail_points(stack: &Stack) -> anyhow::Result<()> {
+    for program in ["api-gateway", "upload-worker"] {
+        let version = Command::new(stack.bin_dir().join(program))
+            .arg("--version")
+            .output()?;
+        if !String::from_utf8_lossy(&version.stdout).contains("with fail-points") {
+            bail!(
+                "{program} has no fail-points: build it with --features failpoints, as `make torture` does"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// One more gateway beside the stack's own, and its URL. To the public both are one: they share the public URL.
 async fn second_gateway(stack: &mut Stack) -> anyhow::Result<(Server, String)> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let url = format!("http://127.0.0.1:{port}");
     let command = stack.gateway().command().clone();
-    let mut gateway = command.env("LISTEN_ADDR", format!("127.0.0.1:{port}")).spawn()?;
+    let mut gateway = command
+        .env("LISTEN_ADDR", format!("127.0.0.1:{port}"))
+        .logging_to(stack.dir().join("logs/second-gateway.log"))
+        .spawn()?;
     let ready = format!("{url}/health/ready");
     gateway
         .wait_ready(GATEWAY_LIMIT, async || {

@@ -42,6 +42,8 @@ pub(super) struct Report {
     pub(super) objects: u64,
     pub(super) object_bytes: u64,
     pub(super) received_bytes: u64,
+    /// By whoever, at random instants and at fail-points.
+    pub(super) workers_killed: u64,
     pub(super) faults: BTreeMap<Kind, Figures>,
     pub(super) violations: Vec<(u64, Violation)>,
 }
@@ -84,6 +86,7 @@ impl Report {
             "objects": self.objects,
             "object_bytes": self.object_bytes,
             "received_bytes": self.received_bytes,
+            "workers_killed": self.workers_killed,
             "sent_again_bytes": self.sent_again_bytes(),
             "faults": faults,
             "violations": violations,
@@ -114,13 +117,15 @@ impl Report {
         let _ = write!(
             text,
             "\n{injected} faults, {} sessions ({} retries), {} files recorded, {} objects of {:.1} MiB; \
-             {:.1} MiB sent again\nseed {}, {} rounds, {:.1} minutes; {} violations\n",
+             {:.1} MiB sent again\n{} workers killed, {:.0} a minute\nseed {}, {} rounds, {:.1} minutes; {} violations\n",
             self.sessions,
             self.retries,
             self.files,
             self.objects,
             self.object_bytes as f64 / MIB,
             self.sent_again_bytes() as f64 / MIB,
+            self.workers_killed,
+            self.workers_killed as f64 / (self.took.as_secs_f64() / 60.0).max(1e-9),
             self.seed,
             self.rounds,
             self.took.as_secs_f64() / 60.0,

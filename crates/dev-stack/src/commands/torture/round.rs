@@ -49,6 +49,9 @@ impl Round<'_> {
         let plans = self.plans(dice).await?;
         injector.set_sources(plans.iter().map(|plan| plan.source.clone()).collect());
         let received = injector.received_bytes();
+        if !self.is_sabotage {
+            injector.arming.switch(true)?;
+        }
         let start = Instant::now();
         let following = tokio::spawn(async move {
             let outcomes = join_all(plans.iter().map(Plan::carry_out)).await;
@@ -60,6 +63,7 @@ impl Round<'_> {
         let mut next = start + Duration::from_millis(dice.random_range(300..2_000));
         while !self.is_sabotage && !following.is_finished() && start.elapsed() < WINDOW {
             injector.undo(false).await?;
+            faults.extend(injector.at_points().await?);
             if Instant::now() >= next {
                 faults.extend(injector.inject().await?);
                 if dice.random_bool(0.3) {
@@ -69,16 +73,24 @@ impl Round<'_> {
             }
             tokio::time::sleep(TICK).await;
         }
+        if !self.is_sabotage {
+            injector.arming.switch(false)?;
+        }
+        faults.extend(injector.at_points().await?);
         injector.undo(true).await?;
         injector.set_latency(Duration::ZERO);
         let ended = following.await?;
-        let mut wrong = injector.ended().await?;
+        // One that was at a point at the very end.
+        faults.extend(injector.at_points().await?);
+        injector.undo(true).await?;
+        let mut wrong = injector.ended(&mut faults).await?;
         wrong.extend(quiet(injector).await);
         let casualty = injector.stack.casualty();
         wrong.extend(casualty);
         faults.extend(ended.iter().flat_map(|(_, outcome)| by_clients(outcome)));
         self.chronicle(start, &faults, &ended)?;
         report.received_bytes += injector.received_bytes() - received;
+        report.workers_killed = injector.workers_killed;
         self.judge(injector, &ended, &faults, wrong, report).await
     }
 

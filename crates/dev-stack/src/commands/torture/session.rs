@@ -25,8 +25,9 @@ const EXPLAINED: &[&str] = &[
     "worker_crashed",
 ];
 
-/// Those that are explained where somebody works on the source.
-const EXPLAINED_BY_EDITS: &[&str] = &["file_changed", "file_vanished"];
+/// Those that are explained where somebody works on the source. A worker that was stopped may write an older version
+/// late: the last look finds other bytes than were recorded.
+const EXPLAINED_BY_EDITS: &[&str] = &["file_changed", "file_vanished", "checksum_mismatch"];
 
 /// What is asked of whom, and what happens to it meanwhile.
 pub(super) struct Plan {
@@ -89,6 +90,10 @@ impl Plan {
         loop {
             let session = self.api.get(&format!("/api/sessions/{}", outcome.id)).await?;
             outcome.status = text(&session, "status")?;
+            if outcome.status == "cancelled" && self.cancel_after.is_some_and(|after| began.elapsed() > after)
+            {
+                outcome.cancelled_at.get_or_insert_with(Instant::now);
+            }
             let is_over = match outcome.status.as_str() {
                 "completed" | "cancelled" => true,
                 "failed" | "completed_with_errors" => self.retry(&session, outcome).await?,
@@ -107,6 +112,10 @@ impl Plan {
 
     /// Pauses, resumes and cancels when it is time to.
     async fn interfere(&self, age: Duration, outcome: &mut Outcome) -> anyhow::Result<()> {
+        // The answer to a pause or a cancellation may have been lost with its gateway.
+        if outcome.status == "paused" {
+            outcome.paused_at.get_or_insert_with(Instant::now);
+        }
         if let Some((after, _)) = self.pause
             && outcome.paused_at.is_none()
             && age > after
