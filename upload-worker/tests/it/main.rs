@@ -8,12 +8,16 @@
 
 mod cancelling;
 mod changing;
+mod clocks;
 mod command_line;
 mod crashes;
 mod delivery;
 mod events;
 mod fixture;
+mod full_disk;
 mod locations;
+mod long_outages;
+mod lost_commits;
 mod outages;
 mod pausing;
 mod poison;

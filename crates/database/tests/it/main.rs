@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod connections;
 mod fixture;
 mod isolation;
 mod jobs;
