@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use dev_stack::process::Server;
 use dev_stack::stack::ADMIN_USERNAME;
-use dev_stack::{Stack, StackOptions, fetch};
+use dev_stack::{Stack, StackOptions, fetch, shifted_clock};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -97,6 +97,7 @@ async fn torture(
         source_roots: Some(format!("{ROOT}={}", root.display())),
         lease_s: Some(LEASE_S),
         shutdown_grace_s: SHUTDOWN_GRACE_S,
+        postgres_proxy: true,
         ..StackOptions::in_folder(folder.join("stack"))
     })
     .await?;
@@ -111,6 +112,7 @@ async fn torture(
     let mut injector = Injector::new(
         &mut stack,
         vec![gateway],
+        shifted_clock::library(folder)?,
         StdRng::seed_from_u64(report.seed ^ 0x5eed),
     );
     let start = Instant::now();
