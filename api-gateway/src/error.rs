@@ -244,7 +244,7 @@ impl ResponseError for ApiError {
 impl From<DatabaseError> for ApiError {
     fn from(error: DatabaseError) -> Self {
         let code = match &error {
-            DatabaseError::Unavailable(_) => Code::DatabaseUnavailable,
+            DatabaseError::Unavailable(_) | DatabaseError::DiskFull(_) => Code::DatabaseUnavailable,
             DatabaseError::NotFound => Code::NotFound,
             DatabaseError::Conflict { constraint } => match constraint.as_str() {
                 "projects_name_key" => Code::NameTaken,
@@ -256,7 +256,14 @@ impl From<DatabaseError> for ApiError {
             },
             _ => Code::Internal,
         };
-        Self::new(code).cause(error)
+        let problem = Self::new(code);
+        let problem = match &error {
+            DatabaseError::DiskFull(_) => problem.detail(
+                "The database's disk is full, and nothing was changed. Try again when there is room on it.",
+            ),
+            _ => problem,
+        };
+        problem.cause(error)
     }
 }
 

@@ -225,17 +225,18 @@ impl Worker {
         Ok(true)
     }
 
-    /// The answer to a claim was lost; it may have been committed. Gives the job back in that case.
+    /// The answer to a claim was lost; it may have been committed. Gives the job back in that case: left alone, it
+    /// would count as a crash.
     async fn disown(&self, job_id: JobId) {
         let mut failures = 0;
-        while !self.stopping.is_cancelled() {
+        while !self.giving_up.is_cancelled() {
             let worker_id = self.id.clone();
             let disown = async move |conn: &mut SystemConn| jobs::disown(conn, job_id, &worker_id).await;
             match self.database.system(disown).await {
                 Ok(true) => return tracing::info!(%job_id, "gave back a job whose claim got no answer"),
                 Err(error) if error.is_unavailable() => {
                     failures += 1;
-                    self.pause(service_delay(failures)).await;
+                    tokio::time::sleep(service_delay(failures)).await;
                 }
                 Ok(false) | Err(_) => return,
             }

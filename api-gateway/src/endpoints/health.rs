@@ -2,12 +2,14 @@
 
 use crate::state::State;
 use actix_web::{HttpResponse, get, web};
+use queue::QueueError;
 use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
 
 /// A dependency that has not answered by then counts as down.
 const TIMEOUT: Duration = Duration::from_secs(2);
+const UNREACHABLE: &str = "cannot be reached";
 
 /// Whether the gateway can serve.
 #[derive(Serialize, ToSchema)]
@@ -62,8 +64,11 @@ pub(crate) async fn live() -> HttpResponse {
 #[get("/health/ready")]
 pub(crate) async fn ready(state: web::Data<State>) -> HttpResponse {
     let (postgres, redis) = futures::join!(
-        check("postgres", state.database.ping()),
-        check("redis", state.queue.ping()),
+        check("postgres", state.database.ping(), |_| UNREACHABLE),
+        check("redis", state.queue.ping(), |error| match error {
+            QueueError::Full(_) => "is full and takes no writes",
+            _ => UNREACHABLE,
+        }),
     );
     let is_ready = postgres.ok && redis.ok;
     let checks = Checks { postgres, redis };
@@ -80,7 +85,11 @@ pub(crate) async fn ready(state: web::Data<State>) -> HttpResponse {
     }
 }
 
-async fn check<E: std::fmt::Display>(name: &str, ping: impl Future<Output = Result<(), E>>) -> Check {
+async fn check<E: std::fmt::Display>(
+    name: &str,
+    ping: impl Future<Output = Result<(), E>>,
+    in_words: impl FnOnce(&E) -> &'static str,
+) -> Check {
     match tokio::time::timeout(TIMEOUT, ping).await {
         Ok(Ok(())) => Check {
             ok: true,
@@ -90,7 +99,7 @@ async fn check<E: std::fmt::Display>(name: &str, ping: impl Future<Output = Resu
             tracing::warn!(dependency = name, %error, "not ready");
             Check {
                 ok: false,
-                detail: Some("cannot be reached"),
+                detail: Some(in_words(&error)),
             }
         }
         Err(_) => {

@@ -8,10 +8,17 @@ use diesel_async::{
 };
 use domain::CompanyId;
 use futures::FutureExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long to wait for a connection before the database counts as unreachable.
+/// How long to wait for a connection, or for the answer to BEGIN on one, before the database counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a transaction may take. The server ends statements and idle transactions earlier: this is for
+/// connections on which no answer comes any more, though nobody closed them.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(120);
+/// The same for one that has statements as long as [`TenantConn::allow_long_statements`] allows.
+const LONG_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(35 * 60);
 
 /// A callback whose future is `Send`; what `AsyncFnOnce` alone cannot say (the same device as diesel-async's).
 pub trait ScopeFn<Conn, Output>: AsyncFnOnce(Conn) -> Output + FnOnce(Conn) -> Self::Fut {
@@ -37,6 +44,7 @@ pub struct Database {
 pub struct TenantConn {
     conn: Object<AsyncPgConnection>,
     company_id: CompanyId,
+    is_long: Arc<AtomicBool>,
 }
 
 /// One transaction across companies.
@@ -53,6 +61,7 @@ impl TenantConn {
 
     /// Lets the statements of this transaction that touch every file of a session take their time.
     pub(crate) async fn allow_long_statements(&mut self) -> Result<(), DatabaseError> {
+        self.is_long.store(true, Ordering::Relaxed);
         self.conn
             .batch_execute("SET LOCAL statement_timeout = '30min'")
             .await?;
@@ -119,11 +128,16 @@ impl Database {
         let mut scope = TenantConn {
             conn: self.connection().await?,
             company_id,
+            is_long: Arc::default(),
         };
         let setup = format!("SET LOCAL ROLE uploader_tenant; SET LOCAL app.company = '{company_id}'");
         begin(&mut scope.conn, &setup).await?;
-        let outcome = work(&mut scope).await;
-        end(&mut scope.conn, outcome).await
+        let is_long = scope.is_long.clone();
+        let transaction = async {
+            let outcome = work(&mut scope).await;
+            end(&mut scope.conn, outcome).await
+        };
+        within_patience(transaction, &is_long).await
     }
 
     /// Runs `work` in one transaction that sees every company's rows. It commits when `work` gives `Ok`.
@@ -142,8 +156,11 @@ impl Database {
             conn: self.connection().await?,
         };
         begin(&mut scope.conn, "SET LOCAL ROLE uploader_system").await?;
-        let outcome = work(&mut scope).await;
-        end(&mut scope.conn, outcome).await
+        let transaction = async {
+            let outcome = work(&mut scope).await;
+            end(&mut scope.conn, outcome).await
+        };
+        within_patience(transaction, &AtomicBool::new(false)).await
     }
 
     /// Whether the database answers.
@@ -152,9 +169,8 @@ impl Database {
     /// [`DatabaseError::Unavailable`] with the cause when it does not.
     pub async fn ping(&self) -> Result<(), DatabaseError> {
         let mut conn = self.connection().await?;
-        conn.batch_execute("SELECT 1")
-            .await
-            .map_err(|error| DatabaseError::Unavailable(error.to_string()))
+        begin(&mut conn, "SELECT 1").await?;
+        end(&mut conn, Ok(())).await
     }
 
     async fn connection(&self) -> Result<Object<AsyncPgConnection>, DatabaseError> {
@@ -177,9 +193,35 @@ fn with_limits(url: &str) -> String {
 }
 
 async fn begin(conn: &mut AsyncPgConnection, setup: &str) -> Result<(), DatabaseError> {
-    AnsiTransactionManager::begin_transaction(conn).await?;
-    conn.batch_execute(setup).await?;
-    Ok(())
+    let begin = async {
+        AnsiTransactionManager::begin_transaction(conn).await?;
+        Ok(conn.batch_execute(setup).await?)
+    };
+    tokio::time::timeout(CONNECT_TIMEOUT, begin)
+        .await
+        .unwrap_or_else(|_elapsed| Err(unanswered(CONNECT_TIMEOUT)))
+}
+
+/// Runs a transaction that has begun. One that is given up leaves its connection inside it, to be discarded.
+async fn within_patience<R, E: From<DatabaseError>>(
+    transaction: impl Future<Output = Result<R, E>>,
+    is_long: &AtomicBool,
+) -> Result<R, E> {
+    let patience = async {
+        tokio::time::sleep(TRANSACTION_TIMEOUT).await;
+        if is_long.load(Ordering::Relaxed) {
+            tokio::time::sleep(LONG_TRANSACTION_TIMEOUT).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        outcome = transaction => outcome,
+        () = patience => Err(unanswered(TRANSACTION_TIMEOUT).into()),
+    }
+}
+
+fn unanswered(limit: Duration) -> DatabaseError {
+    DatabaseError::Unavailable(format!("no answer for {} s", limit.as_secs()))
 }
 
 async fn end<R, E: From<DatabaseError>>(conn: &mut AsyncPgConnection, outcome: Result<R, E>) -> Result<R, E> {

@@ -2,6 +2,8 @@
  *
  * In a file or directory whose path has "[eio]" in it, every read (pread64, getdents64) fails with EIO; where it
  * has "[eio-later]", those that do not begin at its start; where it has "[stale-once]", the very first with ESTALE.
+ * While there is the file that FAULTY_DISK_FULL names, the disk of its directory is full: no file below it grows
+ * (pwrite64, pwritev), for want of space (ENOSPC). Only programs started with that variable have their writes looked at.
  * A seccomp filter hands these system calls to a process of our own, which lets the others go on: it works on any
  * file system, without rights, and whatever library makes the calls.
  *
@@ -18,6 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -32,6 +35,18 @@ static long long begins_at(const struct seccomp_notif *call) {
   return position;
 }
 
+static const char *full_sign;
+
+/* Whether this call would make a file longer while there is no room. */
+static int finds_no_room(const struct seccomp_notif *call, const char *name, const char *path) {
+  const char *end = full_sign ? strrchr(full_sign, '/') : NULL;
+  if (!end || strncmp(path, full_sign, (size_t)(end - full_sign) + 1) || access(full_sign, F_OK)) return 0;
+  struct stat found;
+  /* Of several buffers the sizes are in the caller's memory: they are written where a file is made longer. */
+  long long bytes = call->data.nr == SYS_pwrite64 ? (long long)call->data.args[2] : 1;
+  return !stat(name, &found) && (long long)call->data.args[3] + bytes > (long long)found.st_size;
+}
+
 static int error_for(const struct seccomp_notif *call) {
   static int was_stale = 0;
   char name[64], path[8192];
@@ -39,6 +54,9 @@ static int error_for(const struct seccomp_notif *call) {
   ssize_t length = readlink(name, path, sizeof path - 1);
   if (length < 0) return 0;
   path[length] = 0;
+  if (call->data.nr == SYS_pwrite64 || call->data.nr == SYS_pwritev) {
+    return finds_no_room(call, name, path) ? ENOSPC : 0;
+  }
   if (strstr(path, "[eio]")) return EIO;
   if (strstr(path, "[eio-later]") && begins_at(call) > 0) return EIO;
   if (strstr(path, "[stale-once]") && !was_stale++) return ESTALE;
@@ -74,6 +92,7 @@ static struct msghdr *message(struct iovec *byte, char *room, size_t size) {
 
 int main(int count, char **arguments) {
   if (count < 2) return 2;
+  full_sign = getenv("FAULTY_DISK_FULL");
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return 77;
   char nothing = 0;
@@ -94,14 +113,21 @@ int main(int count, char **arguments) {
     close(2);
     _exit(supervise(listener));
   }
-  struct sock_filter rules[] = {
+  struct sock_filter reads[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pread64, 2, 0),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getdents64, 1, 0),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
   };
-  struct sock_fprog program = {sizeof rules / sizeof *rules, rules};
+  struct sock_filter writes[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pwrite64, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pwritev, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+  };
+  struct sock_fprog program = {sizeof reads / sizeof *reads, full_sign ? writes : reads};
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
   if (listener < 0) {

@@ -3,28 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
-const SOURCE: &str = include_str!("faulty_disk.c");
+use crate::compile::compile;
+
+/// Names, for a program started by the launcher, the file that makes its disk full while it is there.
+pub(crate) const FULL_VARIABLE: &str = "FAULTY_DISK_FULL";
 /// The exit code of a launcher that the system does not let work.
 const NOT_HERE: i32 = 77;
 
 /// Compiles the launcher into `folder`: put before a program and its arguments, it lets their reads fail by the
-/// names of the files. `None`, with a word on stderr, where the system does not allow it. Blocks.
+/// names of the files, or their disk be full. `None`, with a word on stderr, where the system does not allow it. Blocks.
 ///
 /// # Errors
 /// When it cannot be compiled.
 pub fn launcher(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
-    let (source, program) = (folder.join("faulty-disk.c"), folder.join("faulty-disk"));
-    std::fs::write(&source, SOURCE).with_context(|| format!("cannot write {}", source.display()))?;
-    let compiled = Command::new("cc")
-        .args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"])
-        .args([&program, &source])
-        .output()
-        .context("cannot run cc, the C compiler")?;
-    if !compiled.status.success() {
-        bail!("cc: {}", String::from_utf8_lossy(&compiled.stderr));
-    }
+    let program = folder.join("faulty-disk");
+    compile(include_str!("faulty_disk.c"), &[], &program)?;
     let tried = Command::new(&program).arg("true").status()?;
     match tried.code() {
         Some(0) => Ok(Some(program)),

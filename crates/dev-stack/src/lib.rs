@@ -4,6 +4,7 @@
 //! the process that started it, even when that is killed.
 
 mod cache;
+mod compile;
 pub mod faulty_disk;
 pub mod fetch;
 pub mod postgres;
@@ -13,11 +14,12 @@ pub mod redis;
 pub mod s3;
 pub mod sample;
 pub mod secrets;
+pub mod shifted_clock;
 pub mod stack;
 pub mod test_cluster;
 
 pub use cache::bin_folder;
-pub use postgres::{Postgres, PostgresOptions};
+pub use postgres::{Losing, Postgres, PostgresOptions, PostgresProxy};
 pub use redis::Redis;
 pub use s3::{S3Options, S3Server};
 pub use secrets::{secrets_key, signing_key_pem};

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::process::{Server, ServerCommand, free_port};
 
+const OK: &str = "+OK\r\n";
 const START_LIMIT: Duration = Duration::from_secs(15);
 
 /// A Redis server that ends with this process.
@@ -59,6 +60,23 @@ impl Redis {
         &mut self.server
     }
 
+    /// Runs a command, its words in one line, and gives what Redis answers, in its own protocol.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or answers with an error.
+    pub async fn run(&self, command: &str) -> anyhow::Result<String> {
+        let lines = format!("AUTH {}\r\n{command}\r\nQUIT\r\n", self.password);
+        let answers = ask(self.port, &lines).await?;
+        let answer = answers
+            .strip_prefix(OK)
+            .and_then(|answers| answers.strip_suffix(OK))
+            .with_context(|| format!("{command}: {answers}"))?;
+        if answer.starts_with('-') {
+            bail!("{command}: {answer}");
+        }
+        Ok(answer.to_owned())
+    }
+
     /// Stops it; its contents are lost.
     pub async fn stop(&mut self) {
         self.server.stop().await;
@@ -74,10 +92,13 @@ impl Redis {
     }
 
     async fn wait_ready(&mut self) -> anyhow::Result<()> {
-        let (port, password) = (self.port, self.password.clone());
-        self.server
-            .wait_ready(START_LIMIT, async || answers(port, &password).await)
-            .await
+        let (port, lines) = (self.port, format!("AUTH {}\r\nPING\r\nQUIT\r\n", self.password));
+        let is_ready = async || {
+            ask(port, &lines)
+                .await
+                .is_ok_and(|answers| answers == "+OK\r\n+PONG\r\n+OK\r\n")
+        };
+        self.server.wait_ready(START_LIMIT, is_ready).await
     }
 }
 
@@ -92,15 +113,11 @@ fn configure(dir: &Path, port: u16, password: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-async fn answers(port: u16, password: &str) -> bool {
-    let ask = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream
-            .write_all(format!("AUTH {password}\r\nPING\r\n").as_bytes())
-            .await?;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).await?;
-        Ok::<_, std::io::Error>(&answer == b"+OK\r\n+PONG\r\n")
-    };
-    ask.await.unwrap_or(false)
+/// What Redis answers to these lines, the last of which is QUIT.
+async fn ask(port: u16, lines: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(lines.as_bytes()).await?;
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await?;
+    Ok(answers)
 }

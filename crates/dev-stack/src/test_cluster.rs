@@ -45,7 +45,12 @@ impl TestCluster {
                     .prefix("data-uploader-postgres-")
                     .tempdir()?
                     .keep();
-                let postgres = Postgres::start(&PostgresOptions { dir, ephemeral: true }).await?;
+                let postgres = Postgres::start(&PostgresOptions {
+                    dir,
+                    ephemeral: true,
+                    disk: None,
+                })
+                .await?;
                 postgres.create_database(TEMPLATE, None).await?;
                 migrate(postgres.owner_url(TEMPLATE), postgres.app_url(TEMPLATE)).await?;
                 close_template(&postgres).await?;

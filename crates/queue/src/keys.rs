@@ -17,6 +17,11 @@ impl Keys {
         }
     }
 
+    /// What is written to see whether writes are taken.
+    pub(crate) fn probe(&self) -> String {
+        format!("{}probe", self.prefix)
+    }
+
     /// LIST of the waiting jobs of one company at one location, the next one first.
     pub(crate) fn ready(&self, location: &str, company: CompanyId) -> String {
         format!("{}{company}", self.ready_start(location))

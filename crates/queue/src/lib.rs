@@ -35,6 +35,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_CONNECTIONS: usize = 16;
+const PROBE_EXPIRY_S: u64 = 60;
 const KEY_PREFIX: &str = "uploader:v1:";
 
 /// The lists, live figures and hints. Clones share their connections.
@@ -60,12 +61,26 @@ pub enum QueueError {
     /// No answer in time.
     #[error("Redis does not answer")]
     TimedOut,
+    /// It has no memory for what was to be written, and evicts nothing.
+    #[error("Redis is full, raise its maxmemory: {0}")]
+    Full(#[source] RedisError),
     /// It answered with an error, or the connection broke.
     #[error("Redis failed: {0}")]
-    Redis(#[from] RedisError),
+    Redis(#[source] RedisError),
     /// Figures that are no JSON.
     #[error("figures cannot be written: {0}")]
     Json(#[source] serde_json::Error),
+}
+
+impl From<RedisError> for QueueError {
+    fn from(error: RedisError) -> Self {
+        // In a script the code is a part of the text.
+        if error.code() == Some("OOM") || error.to_string().contains("OOM command not allowed") {
+            Self::Full(error)
+        } else {
+            Self::Redis(error)
+        }
+    }
 }
 
 impl Queue {
@@ -104,12 +119,14 @@ impl Queue {
         })
     }
 
-    /// Whether Redis answers.
+    /// Whether Redis answers and takes writes: one that is full, or a replica, answers all the same.
     ///
     /// # Errors
     /// Why it does not.
     pub async fn ping(&self) -> Result<(), QueueError> {
-        self.run(async |connection| redis::cmd("PING").query_async(connection).await)
+        let mut write = redis::cmd("SET");
+        write.arg(self.keys.probe()).arg("").arg("EX").arg(PROBE_EXPIRY_S);
+        self.run(async |connection| write.query_async(connection).await)
             .await
     }
 

@@ -1,6 +1,7 @@
 //! A bucket and the operations on whole objects.
 
 use crate::budget::RetryBudget;
+use crate::clock::Clock;
 use crate::config::{BucketConfig, ConfigError, RetryPolicy, Timeouts};
 use crate::confirm::header_checksum;
 use crate::credentials::signer;
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) endpoint: Endpoint,
     pub(crate) client: HttpClient,
     pub(crate) signer: Signer<Credential>,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) retry: RetryPolicy,
     pub(crate) timeouts: Timeouts,
     pub(crate) budget: RetryBudget,
@@ -116,7 +118,8 @@ impl Bucket {
             Some(class) => Some(header_value(class).ok_or(ConfigError::Value("the storage class"))?),
             None => None,
         };
-        let signer = signer(&config.credentials, &config.region)?;
+        let clock = Arc::new(Clock::default());
+        let signer = signer(&config.credentials, &config.region, clock.clone())?;
         let client = client(&ClientKind {
             extra_root_certificates_pem: config.extra_root_certificates_pem,
             connect_timeout: config.timeouts.connect,
@@ -132,6 +135,7 @@ impl Bucket {
                 endpoint,
                 client,
                 signer,
+                clock,
                 budget: RetryBudget::new(config.retry.budget),
                 pace: Pace::new(),
                 retry: config.retry,

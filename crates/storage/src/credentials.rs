@@ -1,14 +1,16 @@
 //! Who signs: static credentials, a profile, or what the machine offers; found, refreshed and used by reqsign.
 
+use crate::clock::{Clock, ClockedSigner};
 use crate::config::{ConfigError, Credentials};
 use crate::error::{Failure, StorageErrorKind};
 use crate::http_client::{Addresses, ClientKind, HttpClient, client};
 use crate::payload::{Payload, Progress};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
-use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner, StaticCredentialProvider};
+use reqsign_aws_v4::{Credential, DefaultCredentialProvider, StaticCredentialProvider};
 use reqsign_core::{Context, Error, FileRead, HttpSend, OsEnv, Signer};
 use secrecy::ExposeSecret as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Off AWS nothing answers at the metadata service's address: a connection takes no longer than this there.
@@ -17,21 +19,26 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES: usize = 1 << 20;
 
 /// Signs for S3 in a region. Credentials are kept until they expire.
-pub(crate) fn signer(credentials: &Credentials, region: &str) -> Result<Signer<Credential>, ConfigError> {
+pub(crate) fn signer(
+    credentials: &Credentials,
+    region: &str,
+    clock: Arc<Clock>,
+) -> Result<Signer<Credential>, ConfigError> {
     // Static credentials need nothing of the machine.
     let context = match credentials {
         Credentials::Static { .. } => Context::new(),
         Credentials::Profile(_) | Credentials::DefaultChain => machine()?.with_env(OsEnv),
     };
-    signer_in(context, credentials, region)
+    signer_in(context, credentials, region, clock)
 }
 
 fn signer_in(
     context: Context,
     credentials: &Credentials,
     region: &str,
+    clock: Arc<Clock>,
 ) -> Result<Signer<Credential>, ConfigError> {
-    let request_signer = RequestSigner::new("s3", region);
+    let request_signer = ClockedSigner::new(region, clock);
     let provider = match credentials {
         Credentials::Static {
             access_key_id,
@@ -150,7 +157,7 @@ mod tests {
         envs.insert("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned());
         let home_dir = Some(home.path().to_owned());
         let context = machine().unwrap().with_env(StaticEnv { home_dir, envs });
-        let signer = signer_in(context, credentials, "eu-west-1").unwrap();
+        let signer = signer_in(context, credentials, "eu-west-1", Arc::default()).unwrap();
         let mut head = http::Request::get("https://photos.s3.eu-west-1.amazonaws.com/a")
             .body(())
             .unwrap()
@@ -197,7 +204,7 @@ mod tests {
                 session_token: None,
             };
             assert!(matches!(
-                signer(&credentials, "eu-west-1"),
+                signer(&credentials, "eu-west-1", Arc::default()),
                 Err(ConfigError::Value(_))
             ));
             assert_eq!(format!("{credentials:?}"), "Static(redacted)");

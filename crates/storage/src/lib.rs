@@ -7,6 +7,7 @@
 mod bucket;
 mod budget;
 mod checksum;
+mod clock;
 mod config;
 mod confirm;
 mod credentials;

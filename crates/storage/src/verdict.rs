@@ -43,10 +43,13 @@ impl Bucket {
             ),
             _ => printable(&answer.message.unwrap_or_default()),
         };
+        // The answer to HEAD has no code.
+        let is_by_clock = kind == StorageErrorKind::ClockSkewed || (status == 403 && code.is_none());
         Failure {
             kind,
             status: Some(status.as_u16()),
-            retryable: is_passing(kind, status, code.as_deref()),
+            retryable: is_passing(kind, status, code.as_deref())
+                || is_by_clock && self.shared.clock.learn(headers),
             code,
             message,
             request_id: answer

@@ -8,6 +8,7 @@
 
 mod cancelling;
 mod changing;
+mod clocks;
 mod command_line;
 mod crashes;
 mod delivery;
@@ -15,8 +16,11 @@ mod events;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod fixture;
+mod full_disk;
 mod leftovers;
 mod locations;
+mod long_outages;
+mod lost_commits;
 mod neighbours;
 mod outages;
 mod pausing;

@@ -1,11 +1,10 @@
 //! Redis and Postgres come and go.
 
-use crate::fixture::{World, eventually};
+use crate::crashes::troubles;
+use crate::fixture::{Place, World, eventually};
 use dev_stack::fetch;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 const LEASE_S: u32 = 2;
@@ -49,7 +48,7 @@ async fn redis_may_be_away_or_forget_everything() {
     world.stack.start_redis().await.unwrap();
     for uploaded in [400, 800, 1_200] {
         place.api.in_the_middle(&id, uploaded).await;
-        flush_all(&world);
+        told(&mut world, "FLUSHALL").await;
     }
     place.s3.set_latency(Duration::ZERO);
     let session = place.api.ended_as(&id, "completed").await;
@@ -59,30 +58,77 @@ async fn redis_may_be_away_or_forget_everything() {
     world.stack.stop().await;
 }
 
-/// Empties Redis, in its own protocol.
-fn flush_all(world: &World) {
-    let (_, url) = world
-        .stack
-        .env()
-        .into_iter()
-        .find(|(name, _)| *name == "REDIS_URL")
-        .unwrap();
-    let (login, address) = url
-        .strip_prefix("redis://default:")
-        .unwrap()
-        .split_once('@')
-        .unwrap();
-    let mut stream = TcpStream::connect(address.trim_end_matches("/0")).unwrap();
-    write!(stream, "AUTH {login}\r\nFLUSHALL\r\nQUIT\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, "+OK\r\n+OK\r\n+OK\r\n");
+async fn told(world: &mut World, command: &str) -> String {
+    world.stack.redis().run(command).await.unwrap()
+}
+
+#[tokio::test]
+async fn redis_may_be_full() {
+    let mut world = World::start(1, LEASE_S).await;
+    let (place, id) = running(&world, "full").await;
+    told(&mut world, "CONFIG SET maxmemory 1 maxmemory-policy noeviction").await;
+    let mut other = world.place("full-too").await;
+    other.source.write_many(10);
+    let other_id = other.start(json!({})).await;
+    let (status, readiness) = place.api.call(Method::GET, "/health/ready", None).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        readiness["checks"]["redis"]["detail"],
+        "is full and takes no writes"
+    );
+    eventually("that the sweeper says why", Duration::from_secs(30), async || {
+        let logs = world.logs();
+        let says = |line: &str| line.contains("cannot push what waits") && line.contains("Redis is full");
+        logs.lines().any(says).then_some(())
+    })
+    .await;
+    assert_eq!(other.api.session(&other_id).await["status"], "pending");
+    told(&mut world, "CONFIG SET maxmemory 0").await;
+    assert_unharmed(&world, &place, &id).await;
+    assert_unharmed(&world, &other, &other_id).await;
+
+    // One that evicts takes everything it holds for this, and would take more.
+    let (place, id) = running(&world, "evicted").await;
+    told(
+        &mut world,
+        "CONFIG SET maxmemory 1 maxmemory-policy allkeys-random",
+    )
+    .await;
+    eventually("that keys vanish", Duration::from_secs(30), async || {
+        let stats = told(&mut world, "INFO stats").await;
+        (!stats.contains("evicted_keys:0\r\n")).then_some(())
+    })
+    .await;
+    told(&mut world, "CONFIG SET maxmemory 0").await;
+    assert_unharmed(&world, &place, &id).await;
+    world.stack.stop().await;
+}
+
+/// A session that has begun, and is far from its end.
+pub(crate) async fn running(world: &World, name: &str) -> (Place, String) {
+    let mut place = world.place(name).await;
+    place.source.write_many(4_000);
+    place.s3.set_latency(Duration::from_millis(40));
+    let id = place.start(json!({})).await;
+    place.api.in_the_middle(&id, 100).await;
+    (place, id)
+}
+
+/// It completes, nothing is missing, and no job was troubled by what happened.
+pub(crate) async fn assert_unharmed(world: &World, place: &Place, id: &str) {
+    place.s3.set_latency(Duration::ZERO);
+    let session = place.api.ended_as(id, "completed").await;
+    place.assert_delivered(&session).await;
+    let troubles = troubles(world, &session).await;
+    assert_eq!(troubles, (0, 0, 0), "crashes, errors, open jobs");
 }
 
 #[tokio::test]
 async fn postgres_may_be_away() {
     let mut world = World::start(1, LEASE_S).await;
     in_the_middle_of_a_session(&mut world).await;
+    with_no_connection_left(&mut world).await;
+    crashed_in_each_phase(&mut world).await;
     when_everybody_starts(&mut world).await;
     world.stack.stop().await;
 }
@@ -116,6 +162,66 @@ async fn in_the_middle_of_a_session(world: &mut World) {
     let jobs = format!("SELECT coalesce(sum(crashes + errors), 0) FROM jobs WHERE session_id = '{id}'");
     assert_eq!(world.count(&jobs).await, 0, "an outage is no crash");
     assert_eq!(world.stack.casualty(), None);
+}
+
+/// It runs, and lets nobody in.
+async fn with_no_connection_left(world: &mut World) {
+    let (place, id) = running(world, "no-connection").await;
+    world.sql("ALTER ROLE uploader_app CONNECTION LIMIT 0").await;
+    let end_all =
+        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE usename = 'uploader_app'";
+    assert!(world.count(end_all).await > 0);
+    let full = Instant::now();
+    let path = format!("/api/sessions/{id}");
+    let (status, problem) = place.api.call(Method::GET, &path, None).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
+    let what = "three leases and a word about it";
+    eventually(what, Duration::from_secs(30), async || {
+        let says = world.logs().contains("too many connections for role");
+        (says && full.elapsed() > Duration::from_secs(3 * u64::from(LEASE_S))).then_some(())
+    })
+    .await;
+    world.sql("ALTER ROLE uploader_app CONNECTION LIMIT -1").await;
+    assert_unharmed(world, &place, &id).await;
+    assert_eq!(world.stack.casualty(), None);
+}
+
+/// Killed while it writes what the scan found, what became of files, and the end of the session; it recovers.
+async fn crashed_in_each_phase(world: &mut World) {
+    let mut place = world.place("crashing-postgres").await;
+    place.source.write_many(1_500);
+    place.s3.set_latency(Duration::from_millis(40));
+    let phases = [
+        "AFTER INSERT ON file_uploads FOR EACH STATEMENT",
+        "AFTER UPDATE ON file_uploads FOR EACH STATEMENT",
+        "AFTER UPDATE ON sync_sessions FOR EACH ROW WHEN (NEW.finished_at IS NOT NULL)",
+    ];
+    let mut id = String::new();
+    for phase in phases {
+        let trigger = format!(
+            "DROP FUNCTION IF EXISTS be_slow CASCADE;
+             CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
+             CREATE TRIGGER be_slow {phase} EXECUTE FUNCTION be_slow()"
+        );
+        world.sql(&trigger).await;
+        if id.is_empty() {
+            id = place.start(json!({})).await;
+        }
+        eventually(phase, Duration::from_secs(60), async || {
+            let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            (world.count(sleeping).await > 0).then_some(())
+        })
+        .await;
+        world.stack.postgres().server().kill().await.unwrap();
+        // Its processes notice one by one that it is gone, and it does not start beside them.
+        eventually("the recovery", Duration::from_secs(60), async || {
+            world.stack.postgres().start_again().await.ok()
+        })
+        .await;
+    }
+    world.sql("DROP FUNCTION be_slow CASCADE").await;
+    assert_unharmed(world, &place, &id).await;
 }
 
 /// They wait, say for what, and go on.

@@ -159,14 +159,15 @@ pub struct FileOutcome {
     pub checksum: Option<String>,
     /// The cause and its detail, of what was not delivered.
     pub error: Option<(FileErrorCode, String)>,
-    /// When it was begun.
+    /// When it was begun, by this machine's clock.
     pub started_at: DateTime<Utc>,
-    /// When it ended.
+    /// When it ended, by this machine's clock.
     pub finished_at: DateTime<Utc>,
 }
 
 /// Records outcomes and moves the session's counters by what this very statement changed, so that a flush that
-/// is repeated (its answer was lost) adds nothing. Renews the lease in the same transaction.
+/// is repeated (its answer was lost) adds nothing. Times of this machine's clock become those of the database's.
+/// Renews the lease in the same transaction.
 ///
 /// # Errors
 /// [`JobError::Fenced`] when the job is no longer this worker's: nothing is recorded.
@@ -188,12 +189,13 @@ pub async fn record_outcomes(
         "WITH changed AS (
              UPDATE file_uploads f SET status = o.status, size_bytes = o.size_bytes, modified_at = o.modified_at,
                     attempts = o.attempts, etag = o.etag, checksum = o.checksum, error_code = o.error_code,
-                    error_detail = o.error_detail, started_at = o.started_at, finished_at = o.finished_at,
-                    upload_id = NULL, part_size_bytes = NULL
+                    error_detail = o.error_detail, started_at = o.started_at + clock.ahead,
+                    finished_at = o.finished_at + clock.ahead, upload_id = NULL, part_size_bytes = NULL
              FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::integer[],
                          $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[])
                   AS o(number, status, planned_size_bytes, size_bytes, modified_at, attempts,
-                       etag, checksum, error_code, error_detail, started_at, finished_at)
+                       etag, checksum, error_code, error_detail, started_at, finished_at),
+                  (SELECT clock_timestamp() - $14::timestamptz AS ahead) AS clock
              WHERE f.session_id = $1 AND f.number = o.number AND f.status IN ('pending', 'uploading')
              RETURNING o.status, o.size_bytes, o.size_bytes - o.planned_size_bytes AS growth),
          moved AS (
@@ -229,6 +231,7 @@ pub async fn record_outcomes(
     )
     .bind::<Array<Timestamptz>, _>(sorted.iter().map(|outcome| outcome.started_at).collect::<Vec<_>>())
     .bind::<Array<Timestamptz>, _>(sorted.iter().map(|outcome| outcome.finished_at).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(Utc::now())
     .execute(conn.raw())
     .await?;
     Ok(flag)

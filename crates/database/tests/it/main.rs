@@ -7,6 +7,7 @@
 )]
 
 mod away;
+mod connections;
 mod fixture;
 mod isolation;
 mod jobs;

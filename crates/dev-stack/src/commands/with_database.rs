@@ -16,7 +16,12 @@ pub(crate) async fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
         .prefix("data-uploader-postgres-")
         .tempdir()?
         .keep();
-    let mut postgres = Postgres::start(&PostgresOptions { dir, ephemeral: true }).await?;
+    let mut postgres = Postgres::start(&PostgresOptions {
+        dir,
+        ephemeral: true,
+        disk: None,
+    })
+    .await?;
     let outcome = async {
         postgres.create_database(DATABASE, None).await?;
         let owner_url = postgres.owner_url(DATABASE);

@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::process::Command;
 
+use super::PostgresOptions;
 use crate::cache;
+use crate::faulty_disk::FULL_VARIABLE;
 use crate::process::{Account, ServerCommand};
 
 const STOP_GRACE: Duration = Duration::from_secs(15);
@@ -63,7 +65,7 @@ impl Programs {
         }
     }
 
-    pub(super) fn server_command(&self, dir: &Path, port: u16, ephemeral: bool) -> ServerCommand {
+    pub(super) fn server_command(&self, dir: &Path, port: u16, options: &PostgresOptions) -> ServerCommand {
         let mut settings = vec![
             "listen_addresses=127.0.0.1".to_owned(),
             format!("port={port}"),
@@ -72,7 +74,7 @@ impl Programs {
             "shared_buffers=128MB".to_owned(),
             "jit=off".to_owned(),
         ];
-        if ephemeral {
+        if options.ephemeral {
             let careless = [
                 "fsync=off",
                 "synchronous_commit=off",
@@ -82,7 +84,15 @@ impl Programs {
             ];
             settings.extend(careless.map(str::to_owned));
         }
-        ServerCommand::new("postgres", self.bin.join("postgres"), dir.join("postgres.log"))
+        let program = self.bin.join("postgres");
+        let log = dir.join("postgres.log");
+        let command = match &options.disk {
+            Some(launcher) => ServerCommand::new("postgres", launcher, log)
+                .args([program])
+                .env(FULL_VARIABLE, full_sign(dir).to_string_lossy()),
+            None => ServerCommand::new("postgres", program, log),
+        };
+        command
             .args(["-D".into(), dir.join("data").into_os_string()])
             .args(
                 settings
@@ -92,6 +102,11 @@ impl Programs {
             // Breaks connections off and writes its checkpoint.
             .stopped_by("INT", STOP_GRACE)
     }
+}
+
+/// While this file is there, a disk that can be full is.
+pub(super) fn full_sign(dir: &Path) -> PathBuf {
+    dir.join("disk-full")
 }
 
 /// The account to run the server as, when it must not be ours.

@@ -5,6 +5,7 @@
 
 mod initialise;
 mod installation;
+mod proxy;
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -16,7 +17,8 @@ use tokio::process::Command;
 use crate::process::{Server, free_port};
 
 use initialise::{Passwords, initialise};
-use installation::{Programs, account_for_server, folder_for};
+use installation::{Programs, account_for_server, folder_for, full_sign};
+pub use proxy::{Losing, PostgresProxy};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -27,11 +29,14 @@ pub struct PostgresOptions {
     pub dir: PathBuf,
     /// Whether it is thrown away: nothing is flushed to disk, and `dir` is removed when the server has stopped.
     pub ephemeral: bool,
+    /// The launcher of [`crate::faulty_disk::launcher`], where its disk is to be full at times.
+    pub disk: Option<PathBuf>,
 }
 
 /// A Postgres server that ends with this process.
 #[derive(Debug)]
 pub struct Postgres {
+    dir: PathBuf,
     programs: Programs,
     port: u16,
     passwords: Passwords,
@@ -56,11 +61,12 @@ impl Postgres {
         for _ in 0..5 {
             let port = free_port()?;
             let server = programs
-                .server_command(&dir, port, options.ephemeral)
+                .server_command(&dir, port, options)
                 .run_as(account)
                 .removing(options.ephemeral.then(|| dir.clone()))
                 .spawn()?;
             let mut postgres = Self {
+                dir: dir.clone(),
                 programs: programs.clone(),
                 port,
                 passwords: passwords.clone(),
@@ -92,9 +98,30 @@ impl Postgres {
         self.url("postgres", &self.passwords.superuser, database)
     }
 
+    /// A proxy in front of this server, which can lose answers and hang.
+    ///
+    /// # Errors
+    /// When there is no port for it.
+    pub async fn proxy(&self) -> anyhow::Result<PostgresProxy> {
+        PostgresProxy::start(self.port).await
+    }
+
     /// The server's process.
     pub fn server(&mut self) -> &mut Server {
         &mut self.server
+    }
+
+    /// Fills the disk, or makes room on it: for a server whose disk can be full.
+    ///
+    /// # Errors
+    /// When the sign that says so cannot be set or removed.
+    pub fn set_disk_full(&self, is_full: bool) -> std::io::Result<()> {
+        let sign = full_sign(&self.dir);
+        if is_full {
+            std::fs::write(sign, "")
+        } else {
+            std::fs::remove_file(sign)
+        }
     }
 
     /// Makes a database that `uploader_owner` owns, as a copy of `template` or empty.

@@ -13,7 +13,7 @@ use std::process::ExitStatus;
 use anyhow::{Context as _, bail};
 
 use crate::cache;
-use crate::postgres::{Postgres, PostgresOptions};
+use crate::postgres::{Postgres, PostgresOptions, PostgresProxy};
 use crate::process::Server;
 use crate::redis::Redis;
 use crate::s3::{S3Options, S3Server};
@@ -41,6 +41,7 @@ pub struct Stack {
     source_roots: String,
     launcher: Launcher,
     postgres: Postgres,
+    postgres_proxy: Option<PostgresProxy>,
     redis: Redis,
     s3: Option<S3Server>,
     s3_options: S3Options,
@@ -75,12 +76,26 @@ impl Stack {
             None => small_sample(&dir)?,
         };
         let (postgres, redis, s3) = tokio::try_join!(
-            start_postgres(dir.join("postgres"), options.ephemeral),
+            start_postgres(PostgresOptions {
+                dir: dir.join("postgres"),
+                ephemeral: options.ephemeral,
+                disk: options.postgres_disk.clone(),
+            }),
             async { Redis::start(&dir.join("redis")).await },
             start_s3(&dir, &kept),
         )?;
         kept.s3_port = s3.port();
-        launcher.environment = product_environment(&kept, &source_roots, &postgres, &redis, &s3);
+        let postgres_proxy = if options.postgres_proxy {
+            Some(postgres.proxy().await?)
+        } else {
+            None
+        };
+        let direct = postgres.app_url(DATABASE);
+        let database_url = match &postgres_proxy {
+            Some(proxy) => proxy.through(&direct),
+            None => direct,
+        };
+        launcher.environment = product_environment(&kept, &source_roots, database_url, &redis, &s3);
         let gateway_own = [
             ("MIGRATION_DATABASE_URL", postgres.owner_url(DATABASE)),
             (
@@ -99,6 +114,7 @@ impl Stack {
             source_roots,
             launcher,
             postgres,
+            postgres_proxy,
             redis,
             s3_options: s3.options(),
             s3: Some(s3),
@@ -152,6 +168,11 @@ impl Stack {
     /// Postgres, to ask it or to stop and start it.
     pub fn postgres(&mut self) -> &mut Postgres {
         &mut self.postgres
+    }
+
+    /// What is between the product and Postgres, where it was asked for.
+    pub fn postgres_proxy(&self) -> Option<&PostgresProxy> {
+        self.postgres_proxy.as_ref()
     }
 
     /// The product's database for the superuser, who sees past row-level security.
@@ -313,12 +334,12 @@ impl Stack {
 fn product_environment(
     kept: &Kept,
     source_roots: &str,
-    postgres: &Postgres,
+    database_url: String,
     redis: &Redis,
     s3: &S3Server,
 ) -> Vec<(String, String)> {
     let pairs = [
-        ("DATABASE_URL", postgres.app_url(DATABASE)),
+        ("DATABASE_URL", database_url),
         ("REDIS_URL", redis.url()),
         ("SECRETS_KEY", kept.secrets_key.clone()),
         ("SOURCE_ROOTS", source_roots.to_owned()),
@@ -332,8 +353,8 @@ fn product_environment(
     pairs.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
-async fn start_postgres(dir: PathBuf, ephemeral: bool) -> anyhow::Result<Postgres> {
-    let postgres = Postgres::start(&PostgresOptions { dir, ephemeral }).await?;
+async fn start_postgres(options: PostgresOptions) -> anyhow::Result<Postgres> {
+    let postgres = Postgres::start(&options).await?;
     let known = postgres
         .run_sql("postgres", "SELECT datname FROM pg_database")
         .await?;

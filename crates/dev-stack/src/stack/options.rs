@@ -17,6 +17,10 @@ pub struct StackOptions {
     pub ephemeral: bool,
     /// Where the binaries are; absent, where this program is.
     pub bin_dir: Option<PathBuf>,
+    /// Whether gateway and workers reach Postgres through a proxy that can lose answers.
+    pub postgres_proxy: bool,
+    /// The launcher of [`crate::faulty_disk::launcher`], where the disk of Postgres is to be full at times.
+    pub postgres_disk: Option<PathBuf>,
     /// `LEASE_S` of the workers.
     pub lease_s: Option<u32>,
     /// `SHUTDOWN_GRACE_S` of the workers.
@@ -35,6 +39,8 @@ impl StackOptions {
             port: 0,
             ephemeral: false,
             bin_dir: None,
+            postgres_proxy: false,
+            postgres_disk: None,
             lease_s: None,
             shutdown_grace_s: 30,
             extra_env: Vec::new(),

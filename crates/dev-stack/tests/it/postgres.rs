@@ -1,4 +1,5 @@
-use dev_stack::{Postgres, PostgresOptions, TestCluster};
+use dev_stack::{Losing, Postgres, PostgresOptions, TestCluster};
+use std::time::Duration;
 use tokio::process::Command;
 
 async fn psql(url: &str, sql: &str) -> Result<String, String> {
@@ -20,6 +21,7 @@ async fn data_and_logins_outlive_a_restart() {
     let options = PostgresOptions {
         dir: folder.path().join("postgres"),
         ephemeral: false,
+        disk: None,
     };
     let mut postgres = Postgres::start(&options).await.unwrap();
     postgres.create_database("data", None).await.unwrap();
@@ -111,6 +113,7 @@ async fn a_folder_that_is_closed_to_others_will_do() {
     let options = PostgresOptions {
         dir: folder.path().join("postgres"),
         ephemeral: false,
+        disk: None,
     };
     let mut postgres = Postgres::start(&options).await.unwrap();
     postgres.create_database("data", None).await.unwrap();
@@ -123,6 +126,7 @@ async fn a_folder_that_is_closed_to_others_will_do() {
     std::fs::remove_dir_all(&options.dir).unwrap();
     let options = PostgresOptions {
         ephemeral: true,
+        disk: None,
         ..options
     };
     let mut postgres = Postgres::start(&options).await.unwrap();
@@ -133,4 +137,63 @@ async fn a_folder_that_is_closed_to_others_will_do() {
             .contains("does not exist")
     );
     postgres.stop().await;
+}
+
+#[tokio::test]
+async fn a_proxy_loses_the_answers_to_commit_and_nothing_else() {
+    let database = cluster().await.fresh_database().await.unwrap();
+    let proxy = cluster().await.postgres().proxy().await.unwrap();
+    let url = proxy.through(&database.owner_url);
+    let count = async || {
+        psql(&database.superuser_url, "SELECT count(*) FROM t")
+            .await
+            .unwrap()
+    };
+    const INSERT: &str = "BEGIN; INSERT INTO t VALUES (1); COMMIT";
+    psql(&url, INSERT).await.unwrap();
+    assert_eq!(
+        (count().await.as_str(), proxy.commits(), proxy.lost()),
+        ("1", 1, 0)
+    );
+
+    proxy.set_losing(Losing::PerMille(1_000));
+    let error = psql(&url, INSERT).await.unwrap_err();
+    assert!(error.contains("closed the connection"), "{error}");
+    assert_eq!(
+        (count().await.as_str(), proxy.commits(), proxy.lost()),
+        ("2", 2, 1)
+    );
+    // What is rolled back has an answer.
+    let rolled_back = "BEGIN; INSERT INTO t VALUES (2); ROLLBACK";
+    psql(&url, rolled_back).await.unwrap();
+    assert!(
+        psql(&url, "SELECT 1/0")
+            .await
+            .unwrap_err()
+            .contains("division by zero")
+    );
+
+    proxy.set_losing(Losing::Nothing);
+    psql(&url, INSERT).await.unwrap();
+    assert_eq!(
+        (count().await.as_str(), proxy.commits(), proxy.lost()),
+        ("3", 3, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_holds_back_and_goes_on() {
+    let database = cluster().await.fresh_database().await.unwrap();
+    let proxy = cluster().await.postgres().proxy().await.unwrap();
+    let url = proxy.through(&database.owner_url);
+    proxy.hang();
+    let asked = tokio::spawn(async move { psql(&url, "SELECT 7").await });
+    let waited = tokio::time::timeout(
+        Duration::from_millis(300),
+        psql(&database.owner_url, "SELECT pg_sleep(10)"),
+    )
+    .await;
+    assert!(waited.is_err() && !asked.is_finished());
+    proxy.go_on();
+    assert_eq!(asked.await.unwrap().unwrap(), "7");
 }

@@ -106,3 +106,29 @@ async fn a_redis_that_hangs_is_not_waited_for() {
     queue.push(&[job(1, CompanyId::new())]).await.unwrap();
     assert_eq!(queue.take(&media()).await.unwrap(), Some(JobId(1)));
 }
+
+#[tokio::test]
+async fn a_redis_that_is_full_takes_no_job_and_loses_none() {
+    let redis = RedisServer::start().await;
+    let queue = redis.queue().await;
+    let company = CompanyId::new();
+    queue.push(&[job(1, company), job(2, company)]).await.unwrap();
+    redis.limit_memory("1", "noeviction").await;
+    for full in [
+        queue.ping().await,
+        queue.push(&[job(3, company)]).await,
+        queue.set_live(SessionId::new(), "w", &Live::default()).await,
+    ] {
+        assert!(matches!(full, Err(QueueError::Full(_))), "{full:?}");
+    }
+    // What waits already is taken, each once, and the line goes on.
+    assert_eq!(queue.take(&media()).await.unwrap(), Some(JobId(1)));
+    assert_eq!(queue.take(&media()).await.unwrap(), Some(JobId(2)));
+    assert_eq!(queue.take(&media()).await.unwrap(), None);
+    let third = [job(3, company)];
+    assert_eq!(queue.missing(&third).await.unwrap(), third);
+    redis.limit_memory("0", "noeviction").await;
+    queue.ping().await.unwrap();
+    queue.push(&third).await.unwrap();
+    assert_eq!(queue.take(&media()).await.unwrap(), Some(JobId(3)));
+}

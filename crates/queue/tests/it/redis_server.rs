@@ -44,6 +44,12 @@ impl RedisServer {
         self.redis.server().signal(Signal::CONT).unwrap();
     }
 
+    /// Sets how many bytes it may use (0: any), and what it does when it has used them.
+    pub(crate) async fn limit_memory(&self, bytes: &str, policy: &str) {
+        let words = ["CONFIG", "SET", "maxmemory", bytes, "maxmemory-policy", policy];
+        let _: String = self.command(&words).await;
+    }
+
     /// A plain command, past the queue.
     pub(crate) async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let client = redis::Client::open(self.url()).unwrap();

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use domain::ChecksumKind;
 use futures::TryStreamExt as _;
 use http::Method;
+use reqsign_core::time::Timestamp;
 use std::time::{Duration, Instant};
 use storage::{Bucket, Checksum, StorageErrorKind, UploadId, WriteOptions};
 use tokio::net::TcpListener;
@@ -335,6 +336,38 @@ async fn a_skewed_clock_is_said_plainly() {
     );
     assert!(error.is_permanent_for_bucket());
     assert!(error.to_string().contains("clock differs too much"), "{error}");
+}
+
+#[tokio::test]
+async fn a_skewed_clock_is_corrected_by_the_stores() {
+    const AHEAD_S: i64 = 3_600;
+    let date = |ahead_s: i64| Timestamp::from_second(Timestamp::now().as_second() + ahead_s).unwrap();
+    let server = Faulty::start(move |_, seen| {
+        let signed = seen.headers["x-amz-date"].to_str().unwrap();
+        let is_right = (AHEAD_S - 10..=AHEAD_S + 1).any(|ahead_s| date(ahead_s).format_iso8601() == signed);
+        let told = date(AHEAD_S).format_http_date();
+        match (is_right, &seen.method) {
+            (true, _) => answer(
+                200,
+                &[("etag", ETAG), ("x-amz-checksum-crc64nvme", CRC64NVME)],
+                "",
+            ),
+            // The answer to HEAD has no body, and so no code.
+            (false, &Method::HEAD) => answer(403, &[("date", &told)], ""),
+            (false, _) => {
+                let body = "<Error><Code>RequestTimeTooSkewed</Code><Message>Too large.</Message></Error>";
+                answer(403, &[("date", &told)], body)
+            }
+        }
+    })
+    .await;
+    let bucket = server.bucket("photos");
+    put(&bucket).await.unwrap();
+    assert_eq!(server.seen().len(), 2);
+    put(&bucket).await.unwrap();
+    assert_eq!(server.seen().len(), 3, "it is learned once");
+    server.bucket("photos").head("object").await.unwrap();
+    assert_eq!(server.seen().len(), 5);
 }
 
 #[tokio::test]

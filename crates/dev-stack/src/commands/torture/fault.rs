@@ -2,21 +2,22 @@
 //!
 //! Nothing here waits long: what has to come back is put on a list with its time, so that faults overlap.
 
+mod services;
+
 use std::ffi::OsStr;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use dev_stack::process::Server;
 use dev_stack::s3::Trouble;
-use dev_stack::{S3Server, Stack};
+use dev_stack::{Losing, S3Server, Stack, shifted_clock};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use rustix::process::Signal;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::arming::{Arming, end_in_order};
@@ -25,6 +26,8 @@ use super::kind::{Edit, Kind};
 
 /// The distance to the S3 server while somebody works on a source.
 const FAR: Duration = Duration::from_millis(300);
+
+const HOUR_S: i64 = 3_600;
 
 /// A fault that was injected.
 #[derive(Clone, Debug)]
@@ -38,7 +41,11 @@ pub(super) struct Injected {
 pub(super) enum Undo {
     Continue(u32),
     Redis,
+    RedisFull,
     Postgres,
+    PostgresHangs,
+    Connections,
+    Commits,
     S3,
     S3Calm,
     Gateway(usize),
@@ -53,6 +60,8 @@ pub(super) struct Injector<'a> {
     pub(super) arming: Arming,
     /// One by one, however they were.
     pub(super) workers_killed: u64,
+    /// The library that shifts a worker's clock.
+    clock: PathBuf,
     dice: StdRng,
     pub(super) undo: Vec<(Instant, Undo)>,
     ending: Vec<JoinHandle<(ExitStatus, Option<Kind>)>>,
@@ -65,12 +74,19 @@ pub(super) struct Injector<'a> {
 }
 
 impl<'a> Injector<'a> {
-    pub(super) fn new(stack: &'a mut Stack, gateways: Vec<Server>, arming: Arming, dice: StdRng) -> Self {
+    pub(super) fn new(
+        stack: &'a mut Stack,
+        gateways: Vec<Server>,
+        arming: Arming,
+        clock: PathBuf,
+        dice: StdRng,
+    ) -> Self {
         Self {
             stack,
             gateways,
             arming,
             workers_killed: 0,
+            clock,
             dice,
             undo: Vec::new(),
             ending: Vec::new(),
@@ -133,7 +149,7 @@ impl<'a> Injector<'a> {
         }
         let worker = matches!(
             kind,
-            Kind::WorkerKilled | Kind::WorkerStopped | Kind::WorkerTerminated
+            Kind::WorkerKilled | Kind::WorkerStopped | Kind::WorkerTerminated | Kind::ClockShifted
         )
         .then_some(victim);
         let hit = match kind {
@@ -146,7 +162,7 @@ impl<'a> Injector<'a> {
             hit,
         };
         match kind {
-            Kind::WorkerKilled | Kind::WorkerStopped | Kind::WorkerTerminated => {
+            Kind::WorkerKilled | Kind::WorkerStopped | Kind::WorkerTerminated | Kind::ClockShifted => {
                 self.worker(kind, victim).await?;
             }
             Kind::WorkersKilled => {
@@ -155,21 +171,14 @@ impl<'a> Injector<'a> {
                 }
             }
             Kind::GatewayKilled => self.kill_gateway().await?,
-            Kind::RedisFlushed => flush_all(self.stack).await?,
-            Kind::RedisAway => {
-                self.stack.redis().server().kill().await?;
-                self.later(1_000..5_000, Undo::Redis);
+            Kind::RedisFlushed | Kind::RedisAway | Kind::RedisAwayLong | Kind::RedisFull => {
+                self.redis(kind).await?;
             }
-            Kind::PostgresFast => {
-                self.stack.postgres().stop().await;
-                self.later(0..3_000, Undo::Postgres);
-            }
-            Kind::PostgresImmediate => {
-                let server = self.stack.postgres().server();
-                server.signal(Signal::QUIT)?;
-                server.wait().await;
-                self.later(0..3_000, Undo::Postgres);
-            }
+            Kind::PostgresFast
+            | Kind::PostgresImmediate
+            | Kind::PostgresHangs
+            | Kind::ConnectionsExhausted
+            | Kind::CommitsLost => self.postgres(kind).await?,
             Kind::S3Away => {
                 self.received_bytes = self.received_bytes();
                 self.stack.stop_s3().await;
@@ -196,10 +205,14 @@ impl<'a> Injector<'a> {
             return !is_pending(|undo| matches!(undo, Undo::S3 | Undo::S3Calm));
         }
         match kind {
-            Kind::RedisAway | Kind::RedisFlushed => !is_pending(|undo| matches!(undo, Undo::Redis)),
-            Kind::PostgresFast | Kind::PostgresImmediate => {
-                !is_pending(|undo| matches!(undo, Undo::Postgres))
+            Kind::RedisAway | Kind::RedisAwayLong | Kind::RedisFlushed | Kind::RedisFull => {
+                !is_pending(|undo| matches!(undo, Undo::Redis | Undo::RedisFull))
             }
+            Kind::PostgresFast | Kind::PostgresImmediate | Kind::ConnectionsExhausted => {
+                !is_pending(|undo| matches!(undo, Undo::Postgres | Undo::Connections))
+            }
+            Kind::PostgresHangs => !is_pending(|undo| matches!(undo, Undo::PostgresHangs)),
+            Kind::CommitsLost => !is_pending(|undo| matches!(undo, Undo::Commits)),
             Kind::GatewayKilled => !is_pending(|undo| matches!(undo, Undo::Gateway(_))),
             // A stopped one hears nothing until it continues.
             Kind::WorkerStopped | Kind::WorkerTerminated => {
@@ -226,6 +239,18 @@ impl<'a> Injector<'a> {
                 let worker = self.stack.workers().remove(victim);
                 self.ending.push(tokio::spawn(end_in_order(worker)));
                 self.start_worker()?;
+            }
+            Kind::ClockShifted => {
+                let ahead_s = if self.dice.random_bool(0.5) {
+                    HOUR_S
+                } else {
+                    -HOUR_S
+                };
+                self.stack.kill_worker(victim).await?;
+                self.workers_killed += 1;
+                let mut variables = shifted_clock::variables(&self.clock, ahead_s).to_vec();
+                variables.push(self.arming.worker());
+                self.stack.start_worker_with(&variables)?;
             }
             _ => self.kill_worker(victim).await?,
         }
@@ -294,7 +319,11 @@ impl<'a> Injector<'a> {
                     }
                 }
                 Undo::Redis => self.stack.start_redis().await?,
+                Undo::RedisFull => self.stack.redis().run("CONFIG SET maxmemory 0").await.map(drop)?,
                 Undo::Postgres => self.stack.postgres().start_again().await?,
+                Undo::PostgresHangs => self.proxy()?.go_on(),
+                Undo::Connections => self.stack.run_sql(services::ADMIT).await.map(drop)?,
+                Undo::Commits => self.proxy()?.set_losing(Losing::Nothing),
                 Undo::S3 => {
                     self.stack.start_s3().await?;
                     self.set_latency(self.latency);
@@ -350,24 +379,4 @@ impl<'a> Injector<'a> {
         let jobs = jobs.split(',').filter_map(|id| id.parse().ok()).collect();
         Some((at.parse().ok()?, jobs))
     }
-}
-
-/// Empties Redis, in its own protocol.
-async fn flush_all(stack: &Stack) -> anyhow::Result<()> {
-    let env = stack.env();
-    let (_, url) = env
-        .iter()
-        .find(|(name, _)| *name == "REDIS_URL")
-        .context("no REDIS_URL")?;
-    let rest = url.strip_prefix("redis://default:").context("no login")?;
-    let (password, address) = rest.split_once('@').context("no password")?;
-    let mut stream = TcpStream::connect(address.trim_end_matches("/0")).await?;
-    let command = format!("AUTH {password}\r\nFLUSHALL\r\nQUIT\r\n");
-    stream.write_all(command.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    if answer != "+OK\r\n+OK\r\n+OK\r\n" {
-        bail!("FLUSHALL: {answer}");
-    }
-    Ok(())
 }

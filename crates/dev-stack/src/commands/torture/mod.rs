@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use dev_stack::process::Server;
 use dev_stack::stack::ADMIN_USERNAME;
-use dev_stack::{Stack, StackOptions, fetch};
+use dev_stack::{Stack, StackOptions, fetch, shifted_clock};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -98,6 +98,7 @@ async fn torture(
         source_roots: Some(format!("{ROOT}={}", root.display())),
         lease_s: Some(LEASE_S),
         shutdown_grace_s: SHUTDOWN_GRACE_S,
+        postgres_proxy: true,
         ..StackOptions::in_folder(folder.join("stack"))
     })
     .await?;
@@ -114,6 +115,7 @@ async fn torture(
         &mut stack,
         vec![gateway],
         Arming::new(report.seed ^ 0xa4_3ed, folder.join("armed")),
+        shifted_clock::library(folder)?,
         StdRng::seed_from_u64(report.seed ^ 0x5eed),
     );
     injector.arm(arguments.workers).await?;
