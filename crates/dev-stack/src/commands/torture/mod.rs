@@ -102,7 +102,9 @@ async fn torture(
         ..StackOptions::in_folder(folder.join("stack"))
     })
     .await?;
-    check_fail_points(&stack)?;
+    if !arguments.sabotage {
+        check_fail_points(&stack)?;
+    }
     let (gateway, gateway_url) = second_gateway(&mut stack).await?;
     let gateways: Arc<[String]> = Arc::new([stack.api_url(), gateway_url]);
     let admin = Api::new(gateways.clone(), ADMIN_USERNAME, stack.admin_password());
