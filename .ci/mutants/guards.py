@@ -132,7 +132,9 @@ def check(root, plan, guards):
         if bool(guard.killed_by) == bool(guard.explained):
             yield f"{guard.name}: wants either killed_by or explained"
         for documented in guard.killed_by:
-            _, _, path = plan.test(documented)
+            suite, _, path = plan.test(documented)
+            if suite.builds:
+                yield f"{guard.name}: {suite.name} starts programs that have the text, but does not have it itself"
             function = documented.split("::")[1]
             if not re.search(rf"fn {function}\(", (root / path).read_text() if (root / path).exists() else ""):
                 yield f"{guard.name}: {path} has no test {function}"

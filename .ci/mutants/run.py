@@ -45,8 +45,11 @@ def judge_guard(scratch, plan, guard):
     rounds = [(plan.suites[name], tests) for name, tests in tests_of(plan, guard).items()]
     old, new = guard.texts(ROOT)
     for suite, tests in rounds:
-        with scratch.program(suite).with_text(old, new) as program:
-            run = program.run(tests, to_the_end=True)
+        try:
+            with scratch.program(suite).with_text(old, new) as program:
+                run = program.run(tests, to_the_end=True)
+        except ValueError as error:
+            return "broken", [str(error)]
         if broken := BROKEN.search(run.output):
             return "broken", [broken.group()]
         if run.is_killed:

@@ -177,3 +177,29 @@ async fn outcomes_and_sums_are_those_of_their_own_session() {
                  WHERE s.id <> (SELECT id FROM sync_sessions WHERE status = 'completed') AND f.status <> 'pending'";
     assert_eq!(fixture.sql(other).await, "0");
 }
+
+#[tokio::test]
+async fn objects_of_a_bucket_that_was_missing_are_all_looked_at_again() {
+    let fixture = Fixture::new().await;
+    let (session, claim) = fixture.uploading(2).await;
+    fixture
+        .record(&claim, vec![outcome(1, FileStatus::Uploaded)])
+        .await
+        .unwrap();
+    let code = domain::SessionErrorCode::NoSuchBucket;
+    let finish = write!(fixture, |conn| jobs::fail_session(conn, &claim, code, "gone")).unwrap();
+    fixture.finish(&finish.unwrap()).await.unwrap();
+    let moved = fixture.retry(session, None).await.unwrap();
+    let again = fixture.claim(moved.jobs[0].id, "w1").await.unwrap();
+    fixture
+        .record(&again, vec![outcome(2, FileStatus::Uploaded)])
+        .await
+        .unwrap();
+    let finish = fixture.end(&again, false).await.unwrap().unwrap();
+    let finish = fixture.claim(finish.id, "finisher").await.unwrap();
+    let doubtful = write!(fixture, |conn| jobs::doubtful_files(conn, &finish, 0, 10)).unwrap();
+    assert_eq!(
+        doubtful.iter().map(|file| file.number).collect::<Vec<_>>(),
+        [1, 2]
+    );
+}

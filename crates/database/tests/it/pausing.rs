@@ -88,6 +88,10 @@ async fn a_job_whose_worker_vanished_during_a_pause_is_parked() {
     fixture
         .system(async move |conn| database::sweep::expire(conn, &seen).await)
         .await;
+    let due = fixture
+        .system(async |conn| database::sweep::due_counts(conn).await)
+        .await;
+    assert!(due.is_empty(), "a sweep would push it again and again: {due:?}");
     assert!(fixture.claim(claim.job_id, "w").await.is_none());
     resume(&fixture, session).await.unwrap();
     assert!(fixture.claim(claim.job_id, "w").await.is_some());

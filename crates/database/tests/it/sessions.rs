@@ -448,3 +448,24 @@ async fn a_completed_cycle_takes_no_retry() {
         Err(SessionError::CycleCompleted)
     ));
 }
+
+#[tokio::test]
+async fn a_retry_leaves_what_was_skipped() {
+    let fixture = Fixture::new().await;
+    let (session, scan) = fixture.session().await;
+    let scan = fixture.claim(scan.id, "scanner").await.unwrap();
+    let mut files = found(1..=2);
+    files[1].status = FileStatus::Skipped;
+    files[1].error = Some((FileErrorCode::SymlinkRefused, "it leads outside".into()));
+    let upload = fixture.emit(&scan, files).await.unwrap().unwrap();
+    fixture.end(&scan, true).await.unwrap();
+    let upload = fixture.claim(upload.id, "w").await.unwrap();
+    fixture
+        .record(&upload, vec![outcome(1, FileStatus::Failed)])
+        .await
+        .unwrap();
+    let finish = fixture.end(&upload, false).await.unwrap().unwrap();
+    fixture.finish(&finish).await.unwrap();
+    let files = fixture.retry(session, None).await.unwrap().session.files;
+    assert_eq!((files.skipped, files.pending()), (1, 1));
+}
