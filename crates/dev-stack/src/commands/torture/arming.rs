@@ -106,7 +106,7 @@ impl Injector<'_> {
             let (pid, is_dead) = (worker.pid(), worker.ended().is_some());
             let is_awaited = |undo: &Undo| matches!(undo, Undo::Continue(stopped) if *stopped == pid);
             let is_new = is_dead || (is_stopped(pid) && !self.undo.iter().any(|(_, undo)| is_awaited(undo)));
-            let Some(kind) = Some(worker).filter(|_| is_new).and_then(|worker| blow(worker)) else {
+            let Some(kind) = Some(worker).filter(|_| is_new).and_then(blow) else {
                 continue;
             };
             let (at, hit) = (Instant::now(), self.hit(Some(index)).await);
@@ -156,10 +156,7 @@ pub(super) async fn end_in_order(mut worker: Server) -> (ExitStatus, Option<Kind
         }
     };
     let died = status.code() == Some(KILLED);
-    (
-        status,
-        Some(&mut worker).filter(|_| died).and_then(|worker| blow(worker)),
-    )
+    (status, Some(&mut worker).filter(|_| died).and_then(blow))
 }
 
 /// What a process that is dead or stopped did to itself, if it was that.
