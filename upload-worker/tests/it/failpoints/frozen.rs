@@ -1,6 +1,6 @@
 //! S3 knows no fence: what a worker still sends that was frozen past its lease, and what becomes of it.
 
-use super::{PART_BYTES, place, settings};
+use super::{PART_BYTES, settings};
 use crate::crashes::{assert_settled, troubles};
 use crate::fixture::{PREFIX, Place, World, eventually, pseudo_random, until_held};
 use rustix::process::Signal;
@@ -39,18 +39,6 @@ async fn late_requests(world: &mut World, place: &Place, point: &str) -> u64 {
     place.assert_delivered(&session).await;
     assert_settled(world, &session).await;
     late
-}
-
-/// What it had in its places, and that changes nothing: the bytes are the same.
-#[tokio::test]
-async fn a_worker_frozen_before_a_put_sends_no_more_than_it_had_in_hand() {
-    const IN_HAND: u64 = 2;
-    let mut world = World::start(0, super::LEASE_S).await;
-    let mut place = place(&world, "frozen-at-put").await;
-    place.source.write_many(300);
-    let late = late_requests(&mut world, &place, "put.before_request").await;
-    assert!(late <= IN_HAND, "{late} late requests");
-    world.stack.stop().await;
 }
 
 /// The upload that it would complete was completed by another: the store refuses, and it opens no new one.
