@@ -7,8 +7,8 @@ use database::{ScopeFn, TenantConn};
 use domain::backoff::Backoff;
 use domain::{JobKind, JobState, QueuedJob, SessionErrorCode, StopFlag};
 use rand::Rng as _;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How often in a row a job that meets a passing error is begun again before its session fails.
 const MAX_JOB_ERRORS: i32 = 3;
@@ -26,12 +26,17 @@ pub struct Lease {
     pub claim: Claim,
     /// Who has it.
     pub worker: Arc<Worker>,
+    renewed: Mutex<Instant>,
 }
 
 impl Lease {
-    /// The job of `claim`, claimed just now.
-    pub fn new(worker: Arc<Worker>, claim: Claim) -> Self {
-        Self { claim, worker }
+    /// The job of `claim`, which was asked for at `begun`.
+    pub fn new(worker: Arc<Worker>, claim: Claim, begun: Instant) -> Self {
+        Self {
+            claim,
+            worker,
+            renewed: Mutex::new(begun),
+        }
     }
 
     /// How long a renewal holds.
@@ -42,6 +47,21 @@ impl Lease {
     /// After what time without a write the lease is renewed: well before a third of it is over.
     pub fn renew_after(&self) -> Duration {
         self.term() / 4
+    }
+
+    /// When the last renewal that succeeded was begun: the lease holds for at least its term from then on.
+    pub fn renewed(&self) -> Instant {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lease was renewed by what was begun at `begun`.
+    pub fn set_renewed(&self, begun: Instant) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+    }
+
+    /// Whether nobody else can have the job yet. By the monotonic clock, which goes on while the process is frozen.
+    pub fn holds(&self) -> bool {
+        self.renewed().elapsed() < self.term()
     }
 
     /// Runs `work`, made anew for each attempt, in a transaction of the job's company, and repeats it for as long
@@ -78,8 +98,12 @@ impl Lease {
     /// # Errors
     /// [`JobError::Fenced`], or a fault.
     pub async fn renew(&self) -> Result<StopFlag, JobError> {
-        self.transact(|claim, term| async move |conn: &mut TenantConn| jobs::renew(conn, &claim, term).await)
-            .await
+        let begun = Instant::now();
+        let flag = self
+            .transact(|claim, term| async move |conn: &mut TenantConn| jobs::renew(conn, &claim, term).await)
+            .await?;
+        self.set_renewed(begun);
+        Ok(flag)
     }
 
     /// Runs `work` while the lease is renewed beside it, and drops it when the lease is lost. For work that writes

@@ -73,7 +73,6 @@ impl Recorder {
     pub async fn flush_until_ended(&self) -> Result<(), JobError> {
         let worker = &self.lease.worker;
         let mut hints = worker.queue.subscribe_stop();
-        let mut renewed = Instant::now();
         let mut ended = false;
         // Told at once where the session waits for the store, and else now and then.
         let mut told = self.lease.claim.away_for.is_none().then(Instant::now);
@@ -96,7 +95,7 @@ impl Recorder {
                 .unwrap_or_else(PoisonError::into_inner)
                 .set_pace(pace);
             let outcomes = std::mem::take(&mut *self.buffer.lock().unwrap_or_else(PoisonError::into_inner));
-            if outcomes.is_empty() && !hinted && renewed.elapsed() < self.lease.renew_after() {
+            if outcomes.is_empty() && !hinted && self.lease.renewed().elapsed() < self.lease.renew_after() {
                 continue;
             }
             let begun = Instant::now();
@@ -105,7 +104,7 @@ impl Recorder {
             if answered {
                 told = Some(begun);
             }
-            match self.flush_or_drain(outcomes, answered, renewed).await {
+            match self.flush_or_drain(outcomes, answered).await {
                 Ok(StopFlag::Run) => {}
                 Ok(StopFlag::Pause) => self.escalate(Stop::Drain),
                 Ok(StopFlag::Cancel | StopFlag::Fail) => self.escalate(Stop::Cancel),
@@ -115,7 +114,7 @@ impl Recorder {
                     return Err(error);
                 }
             }
-            renewed = begun;
+            self.lease.set_renewed(begun);
             self.flushed.notify_waiters();
         }
         Ok(())
@@ -123,18 +122,14 @@ impl Recorder {
 
     /// Flushes; when that takes until the lease is over, because the database is away, the engine starts nothing
     /// more: the job may be somebody else's by now, and S3 knows no fence.
-    async fn flush_or_drain(
-        &self,
-        outcomes: Vec<FileOutcome>,
-        answered: bool,
-        renewed: Instant,
-    ) -> Result<StopFlag, JobError> {
+    async fn flush_or_drain(&self, outcomes: Vec<FileOutcome>, answered: bool) -> Result<StopFlag, JobError> {
+        let over = self.lease.renewed() + self.lease.term();
         let flush = self.flush(outcomes, answered);
         tokio::pin!(flush);
         tokio::select! {
             biased;
             flag = &mut flush => flag,
-            () = tokio::time::sleep_until((renewed + self.lease.term()).into()) => {
+            () = tokio::time::sleep_until(over.into()) => {
                 tracing::warn!(job_id = %self.lease.claim.job_id, "the lease is over and cannot be renewed: starting nothing more");
                 self.escalate(Stop::Drain);
                 flush.await
@@ -206,6 +201,10 @@ fn time(time: SystemTime) -> DateTime<Utc> {
 impl Events for Recorder {
     fn stored(&self) {
         self.answered.store(true, Ordering::Relaxed);
+    }
+
+    fn is_ours(&self) -> bool {
+        self.lease.holds()
     }
 
     fn progress(&self, number: i64, sent_bytes_delta: i64) {

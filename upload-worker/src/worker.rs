@@ -10,14 +10,14 @@ use crate::places::{Offer, Place, Places};
 use crate::target::Targets;
 use crate::{cleaner, finish_job, scan_job, sweeper, upload_job};
 use anyhow::Context;
-use database::jobs::{self, Claim, Claiming, JobError};
+use database::jobs::{self, Claiming, JobError};
 use database::{Database, SystemConn};
 use domain::backoff::Backoff;
 use domain::{CompanyId, JobId, JobKind, QueuedJob, SessionErrorCode};
 use queue::Queue;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -200,6 +200,7 @@ impl Worker {
         };
         failpoint::at!("take.before_claim");
         let (worker_id, lease) = (self.id.clone(), self.lease);
+        let begun = Instant::now();
         // An id whose claim fails here is off its list; the sweeper brings it back.
         let claimed = self
             .database
@@ -209,8 +210,8 @@ impl Worker {
             Ok(Claiming::Claimed(claim)) => {
                 tracing::debug!(job_id = %claim.job_id, session_id = %claim.session_id, kind = %claim.kind, epoch = claim.epoch, "claimed");
                 let place = Place::new(&self.places, &claim);
-                let worker = self.clone();
-                jobs.spawn(async move { worker.run_job(claim, place).await });
+                let lease = Arc::new(Lease::new(self.clone(), claim, begun));
+                jobs.spawn(async move { lease.worker.clone().run_job(lease, place).await });
             }
             Ok(Claiming::Full(job)) => self.queue.put_back_parked(&job).await?,
             Ok(Claiming::Gone) => {}
@@ -269,9 +270,8 @@ impl Worker {
         }
     }
 
-    async fn run_job(self: Arc<Self>, claim: Claim, place: Place) {
+    async fn run_job(self: Arc<Self>, lease: Arc<Lease>, place: Place) {
         failpoint::at!("claim.before_work");
-        let lease = Arc::new(Lease::new(self.clone(), claim));
         let outcome = self.work_in_company(&lease, place).await;
         let claim = &lease.claim;
         let settled = match outcome {

@@ -29,6 +29,7 @@ pub const POINTS: &[Point] = &[
     point("scan.before_push", "a batch and its upload job are committed, the job not pushed"),
     point("put.before_request", "a small file was read, its PUT not sent"),
     point("put.before_record", "the store confirmed a small file, which is not recorded"),
+    point("multipart.before_request", "a large file was opened, its multipart upload not"),
     point("multipart.before_record", "the store opened a multipart upload, whose id is not recorded"),
     point("multipart.before_parts", "the id of a multipart upload is recorded, no part sent"),
     point("part.before_request", "a part was read and not sent"),

@@ -84,7 +84,7 @@ impl<E: Events> Call<E> {
     /// What the call is told to do.
     pub(crate) fn stop(&self) -> Stop {
         let told = *self.stopping.borrow();
-        if self.halted.is_cancelled() {
+        if self.halted.is_cancelled() || !self.events.is_ours() {
             told.max(Stop::Drain)
         } else {
             told

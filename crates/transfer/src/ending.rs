@@ -51,11 +51,15 @@ pub(crate) async fn failed<E: Events>(
     Sent::Failed(failure)
 }
 
-/// Aborts an upload, as far as that is possible.
+/// Aborts an upload, as far as that is possible, unless the call was abandoned: it may be another's by now.
 pub(crate) async fn abort<E: Events>(call: &Call<E>, key: &str, id: &UploadId) {
-    if call.stop() == Stop::Abandon {
-        return;
+    if call.stop() < Stop::Abandon && call.events.is_ours() {
+        abort_whatever_was_told(call, key, id).await;
     }
+}
+
+/// Aborts an upload that nobody else knows of, as far as that is possible.
+pub(crate) async fn abort_whatever_was_told<E: Events>(call: &Call<E>, key: &str, id: &UploadId) {
     // Not the call's own bucket, which may have run out of patience.
     let bucket = call.plan.bucket.with_max_attempts(ABORT_ATTEMPTS);
     if let Err(error) = bucket.abort_multipart(key, id).await {

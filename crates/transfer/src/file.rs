@@ -201,6 +201,9 @@ async fn put<E: Events>(
     stamp: Stamp,
 ) -> Sent {
     let options = write_options(call, file, checksum);
+    if !call.may_start() {
+        return ending::stopped(call, key, None).await;
+    }
     failpoint::at!("put.before_request");
     let stored = match call.bucket.put(key, bytes, &options).await {
         Ok(stored) => stored,

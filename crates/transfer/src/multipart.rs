@@ -2,18 +2,18 @@
 //! the parts.
 
 use crate::call::{Call, Lane};
-use crate::ending::{abort, failed, stopped};
+use crate::ending::{abort, abort_whatever_was_told, failed, stopped};
 use crate::engine::Slot;
 use crate::failure::Failure;
 use crate::file::{READ_TRIES, Sent, changed, confirmed, rest, token, write_options};
 use crate::parts::{Parts, PartsEnd};
-use crate::plan::{Events, Lost, PlannedFile, Stop};
+use crate::plan::{Events, PlannedFile, Stop};
 use crate::read::{Opened, Unread};
 use domain::FileErrorCode;
 use domain::session_settings::MAX_PARTS;
 use std::collections::HashMap;
 use std::sync::Arc;
-use storage::{Checksum, Part, StorageError, StorageErrorKind, UploadId};
+use storage::{Checksum, Part, StorageError, StorageErrorKind, UploadId, WriteOptions};
 
 /// A multipart upload under way.
 pub(crate) struct Upload {
@@ -95,7 +95,7 @@ async fn once<E: Events>(
     let end = parts.send_all(lane, slot).await;
     let again = |has_changed| Try::Again { has_changed };
     let end = match end {
-        PartsEnd::AllSent if call.stop() < Stop::Cancel => {
+        PartsEnd::AllSent if call.stop() < Stop::Cancel && call.events.is_ours() => {
             complete(call, file, key, opened, upload, &mut parts, tries).await
         }
         PartsEnd::AllSent | PartsEnd::Stopped => Try::Ended(stopped(call, key, Some(&upload.id)).await),
@@ -154,7 +154,7 @@ async fn complete<E: Events>(
 async fn create<E: Events>(
     call: &Arc<Call<E>>,
     file: &PlannedFile,
-    key: &str,
+    key: &Arc<str>,
     opened: &Opened,
 ) -> Result<Upload, Try> {
     let settings = &call.plan.settings;
@@ -165,33 +165,68 @@ async fn create<E: Events>(
         value: Vec::new(),
     };
     let options = write_options(call, file, checksum);
-    let id = match call.bucket.create_multipart(key, &options).await {
-        Ok(id) => id,
-        Err(error) => return Err(Try::Ended(failed(call, key, None, error.into()).await)),
-    };
-    failpoint::at!("multipart.before_record");
-    match call
-        .events
-        .multipart_opened(file.number, id.as_str(), part_size_bytes)
-        .await
-    {
-        Ok(()) => {
-            failpoint::at!("multipart.before_parts");
-            Ok(Upload {
-                id,
-                part_size_bytes,
-                kept: HashMap::new(),
-            })
-        }
-        Err(Lost) => Err(Try::Ended(Sent::Lost)),
+    if !call.may_start() {
+        return Err(Try::Ended(stopped(call, key, None).await));
     }
+    // A task of its own: a call that is abandoned meanwhile must not forget what the store is just opening.
+    let opening = tokio::spawn(create_recorded(
+        Arc::clone(call),
+        file.number,
+        Arc::clone(key),
+        options,
+        part_size_bytes,
+    ));
+    match opening.await {
+        Ok(Ok(id)) => Ok(Upload {
+            id,
+            part_size_bytes,
+            kept: HashMap::new(),
+        }),
+        Ok(Err(Unopened::Lost)) => Err(Try::Ended(Sent::Lost)),
+        Ok(Err(Unopened::Refused(error))) => Err(Try::Ended(failed(call, key, None, error.into()).await)),
+        Err(error) => Err(Try::Ended(Sent::Failed(Failure::internal(&error)))),
+    }
+}
+
+/// Why there is no new upload.
+enum Unopened {
+    Refused(StorageError),
+    Lost,
+}
+
+/// Opens an upload and has its id made durable. Where that is refused, the upload is aborted: nobody else can.
+async fn create_recorded<E: Events>(
+    call: Arc<Call<E>>,
+    number: i64,
+    key: Arc<str>,
+    options: WriteOptions,
+    part_size_bytes: u64,
+) -> Result<UploadId, Unopened> {
+    failpoint::at!("multipart.before_request");
+    let id = call
+        .bucket
+        .create_multipart(&key, &options)
+        .await
+        .map_err(Unopened::Refused)?;
+    failpoint::at!("multipart.before_record");
+    if call
+        .events
+        .multipart_opened(number, id.as_str(), part_size_bytes)
+        .await
+        .is_err()
+    {
+        abort_whatever_was_told(&call, &key, &id).await;
+        return Err(Unopened::Lost);
+    }
+    failpoint::at!("multipart.before_parts");
+    Ok(id)
 }
 
 /// Finds out what an upload of an earlier call has become.
 async fn find<E: Events>(
     call: &Arc<Call<E>>,
     file: &PlannedFile,
-    key: &str,
+    key: &Arc<str>,
     opened: &Arc<Opened>,
     id: UploadId,
 ) -> Result<Upload, Try> {

@@ -217,6 +217,9 @@ impl<E: Events> PartTask<E> {
         let part = match self.kept.filter(is_kept) {
             Some(part) => part,
             None => {
+                if !self.call.may_start() {
+                    return Err(PartsEnd::Stopped);
+                }
                 failpoint::at!("part.before_request");
                 let sent = self
                     .call

@@ -87,6 +87,12 @@ pub trait Events: Send + Sync + 'static {
     /// The store confirmed a file or a part that was just sent. Called often; must not block.
     fn stored(&self) {}
 
+    /// Whether the job is surely still the caller's. Asked before anything is sent that changes the store; once it is
+    /// not, the call goes on as after [`Stop::Drain`]. Called often; must not block.
+    fn is_ours(&self) -> bool {
+        true
+    }
+
     /// Work on a file begins. Must not block.
     fn started(&self, file: &PlannedFile);
 
@@ -97,7 +103,7 @@ pub trait Events: Send + Sync + 'static {
     /// is sent after it.
     ///
     /// # Errors
-    /// [`Lost`] ends the call at once; nothing more is sent.
+    /// [`Lost`] ends the call at once; nothing more is sent but the abort of this upload, which nobody else knows of.
     fn multipart_opened(
         &self,
         number: i64,

@@ -51,13 +51,30 @@ async fn the_id_is_told_before_the_first_part_and_a_lost_job_sends_none() {
     let summary = world.upload_to(files, Arc::clone(&recorder)).await;
     assert!(summary.lost);
     assert_eq!(summary.not_started, [1, 2]);
-    assert_eq!(
-        (
-            world.proxy.count(Kind::Part).arrived,
-            world.proxy.count(Kind::Abort).arrived
-        ),
-        (0, 0)
-    );
+    assert_eq!(world.proxy.count(Kind::Part).arrived, 0);
+    // Nobody else knows of what was opened.
+    world.until_no_upload_is_open().await;
+}
+
+#[tokio::test]
+async fn an_upload_that_is_being_opened_when_the_job_is_lost_does_not_stay_open() {
+    let world = World::new().await;
+    world.write("large", 2 * PART);
+    let recorder = Arc::new(Recorder {
+        is_lost: true,
+        ..Recorder::default()
+    });
+    world.proxy.hold(Kind::Create);
+    let abandon = async {
+        world.proxy.arrived(Kind::Create, 1).await;
+        world.stop.send(Stop::Abandon).unwrap();
+    };
+    let files = vec![planned(1, "large", 2 * PART)];
+    let (summary, ()) = tokio::join!(world.upload_to(files, Arc::clone(&recorder)), abandon);
+    assert_eq!(summary.not_started, [1]);
+    world.proxy.release();
+    world.proxy.arrived(Kind::Abort, 1).await;
+    world.until_no_upload_is_open().await;
 }
 
 #[tokio::test]

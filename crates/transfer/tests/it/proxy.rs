@@ -147,6 +147,14 @@ impl Proxy {
     pub(crate) fn count(&self, kind: Kind) -> Count {
         self.state.borrow().counts.get(&kind).copied().unwrap_or_default()
     }
+
+    /// How many requests have come in that would change the store.
+    pub(crate) fn writes(&self) -> usize {
+        [Kind::Put, Kind::Create, Kind::Part, Kind::Complete, Kind::Abort]
+            .map(|kind| self.count(kind).arrived)
+            .iter()
+            .sum()
+    }
 }
 
 /// Counts a request as under way, also when its client goes away.

@@ -4,6 +4,7 @@ use crate::proxy::{Kind, busy};
 use crate::world::{PART, Recorder, World, planned};
 use domain::FileStatus;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use transfer::{Engine, PlannedFile, Stop, Summary};
 
 /// Two places; one large file takes both, small ones wait behind it.
@@ -178,4 +179,65 @@ async fn cancel_ends_the_waits_for_other_attempts() {
         "{outcomes:?}"
     );
     assert_eq!(world.open_uploads().await, 0);
+}
+
+/// A worker that was frozen wakes with files in all stages.
+#[tokio::test]
+async fn nothing_is_sent_once_the_job_is_anothers() {
+    let mut world = World::new().await;
+    world.engine = Engine::new(2, 64 << 20);
+    world.write("large", 2 * PART);
+    world.write("small", 10);
+    let recorder = Arc::new(Recorder::default());
+    recorder.is_anothers.store(true, Ordering::SeqCst);
+    let files = vec![planned(1, "large", 2 * PART), planned(2, "small", 10)];
+    let summary = world.upload_to(files, Arc::clone(&recorder)).await;
+    assert_eq!(summary.not_started, [1, 2]);
+    assert!(recorder.started.lock().unwrap().is_empty());
+    assert_eq!(world.proxy.writes(), 0);
+}
+
+/// The last of two parts arrives when the job is another's: that one completes the upload.
+#[tokio::test]
+async fn a_job_that_is_anothers_completes_and_aborts_nothing() {
+    for stop in [Stop::Run, Stop::Cancel] {
+        let world = World::new().await;
+        world.write("large", 2 * PART);
+        let recorder = Arc::new(Recorder::default());
+        world.proxy.hold(Kind::Part);
+        let take = async {
+            world.proxy.arrived(Kind::Part, 2).await;
+            recorder.is_anothers.store(true, Ordering::SeqCst);
+            world.stop.send_replace(stop);
+            world.proxy.release();
+        };
+        let files = vec![planned(1, "large", 2 * PART)];
+        let (_, ()) = tokio::join!(world.upload_to(files, Arc::clone(&recorder)), take);
+        assert_eq!(world.proxy.count(Kind::Complete).arrived, 0, "{stop:?}");
+        assert_eq!(world.proxy.count(Kind::Abort).arrived, 0, "{stop:?}");
+        assert_eq!(world.open_uploads().await, 1, "{stop:?}");
+    }
+}
+
+/// The job is lost while a small file is being read and a large one is about to be opened in the store.
+#[tokio::test]
+async fn what_was_begun_is_not_sent_once_the_job_is_anothers() {
+    let world = World::new().await;
+    world.write("large", 2 * PART);
+    world.write("small", 10);
+    let is_anothers = Arc::new(AtomicBool::new(false));
+    let recorder = Arc::new(Recorder {
+        is_anothers: Arc::clone(&is_anothers),
+        on_start: Some(Box::new(move || is_anothers.store(true, Ordering::SeqCst))),
+        ..Recorder::default()
+    });
+    for (number, path, size) in [(1, "large", 2 * PART), (2, "small", 10)] {
+        recorder.is_anothers.store(false, Ordering::SeqCst);
+        let summary = world
+            .upload_to(vec![planned(number, path, size)], Arc::clone(&recorder))
+            .await;
+        assert_eq!(summary.not_started, [number]);
+    }
+    assert_eq!(*recorder.started.lock().unwrap(), [1, 2]);
+    assert_eq!(world.proxy.writes(), 0);
 }

@@ -8,6 +8,7 @@ use domain::{CompanyId, FileErrorCode, FileStatus, SessionSettings};
 use futures::TryStreamExt;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use storage::{Bucket, BucketConfig, Credentials, RetryPolicy};
@@ -146,6 +147,16 @@ impl World {
     pub(crate) async fn open_uploads(&self) -> usize {
         self.bucket.list_multipart_uploads("").await.unwrap().len()
     }
+
+    pub(crate) async fn until_no_upload_is_open(&self) {
+        let closed = async {
+            while self.open_uploads().await > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let closed = tokio::time::timeout(Duration::from_secs(30), closed).await;
+        closed.expect("a multipart upload stays open");
+    }
 }
 
 pub(crate) fn open_bucket(url: &str, name: &str, secret: &str) -> Bucket {
@@ -206,6 +217,8 @@ pub(crate) struct Recorder {
     pub(crate) opened: Mutex<Vec<(i64, String, u64)>>,
     /// Answers every opened upload with [`Lost`].
     pub(crate) is_lost: bool,
+    /// The job is somebody else's from the moment that this is set.
+    pub(crate) is_anothers: Arc<AtomicBool>,
     /// Done when work on a file begins.
     pub(crate) on_start: Option<Box<dyn Fn() + Send + Sync>>,
 }
@@ -243,6 +256,10 @@ impl Recorder {
 }
 
 impl Events for Recorder {
+    fn is_ours(&self) -> bool {
+        !self.is_anothers.load(Ordering::SeqCst)
+    }
+
     fn progress(&self, number: i64, sent_bytes_delta: i64) {
         *self.progress.lock().unwrap().entry(number).or_default() += sent_bytes_delta;
     }

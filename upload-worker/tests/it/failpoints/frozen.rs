@@ -1,6 +1,6 @@
 //! S3 knows no fence: what a worker still sends that was frozen past its lease, and what becomes of it.
 
-use super::{PART_BYTES, settings};
+use super::{PART_BYTES, place, settings};
 use crate::crashes::{assert_settled, troubles};
 use crate::fixture::{PREFIX, Place, World, eventually, pseudo_random, until_held};
 use rustix::process::Signal;
@@ -10,7 +10,8 @@ use std::time::Duration;
 const NOTICED: &str = "the job is no longer this worker's";
 
 /// Lets a worker freeze at `point`, and another bring the session to its end. Then wakes the frozen one, which shall
-/// not notice before it has sent something, and gives the number of requests that it still sends.
+/// not notice at a flush before it has sent something, and gives the number of requests that it still sends. It may
+/// notice otherwise: it was just recording an upload.
 async fn late_requests(world: &mut World, place: &Place, point: &str) -> u64 {
     let unaware = world.gate("unaware");
     let id = place.start(settings()).await;
@@ -24,7 +25,7 @@ async fn late_requests(world: &mut World, place: &Place, point: &str) -> u64 {
     let asleep = place.s3.requests();
     frozen.signal(Signal::CONT).unwrap();
     eventually("a late request", Duration::from_secs(20), async || {
-        (place.s3.requests() > asleep).then_some(())
+        (place.s3.requests() > asleep || world.logs().contains(NOTICED)).then_some(())
     })
     .await;
     unaware.open();
@@ -39,6 +40,31 @@ async fn late_requests(world: &mut World, place: &Place, point: &str) -> u64 {
     place.assert_delivered(&session).await;
     assert_settled(world, &session).await;
     late
+}
+
+/// What was on its way: one file, and an upload that it was just opening, which it closes itself. It changes nothing:
+/// the bytes are the same.
+#[tokio::test]
+async fn a_worker_frozen_before_a_put_sends_no_more_than_was_on_its_way() {
+    const ON_THEIR_WAY: u64 = 3;
+    let mut world = World::start(0, super::LEASE_S).await;
+    let mut place = place(&world, "frozen-at-put").await;
+    place.source.write_many(300);
+    let late = late_requests(&mut world, &place, "put.before_request").await;
+    assert!(late <= ON_THEIR_WAY, "{late} late requests");
+    world.stack.stop().await;
+}
+
+/// The request to open an upload was on its way; the session ends before the store has it. The worker closes what it
+/// opened, and nothing is left to the hourly clean-up.
+#[tokio::test]
+async fn a_worker_frozen_before_it_opens_an_upload_leaves_none_open() {
+    let mut world = World::start(0, super::LEASE_S).await;
+    let mut place = world.place("frozen-at-opening").await;
+    place.source.write("in parts", pseudo_random(PART_BYTES + 7, 3));
+    let late = late_requests(&mut world, &place, "multipart.before_request").await;
+    assert_eq!(late, 2, "one that opens, one that aborts");
+    world.stack.stop().await;
 }
 
 /// The upload that it would complete was completed by another: the store refuses, and it opens no new one.

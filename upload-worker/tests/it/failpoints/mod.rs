@@ -31,7 +31,7 @@ const fn passed(point: &'static str, before: u32, has_job: bool) -> Passed {
 }
 
 /// In their order. Later than the first time where that says more: some files are recorded then, others not.
-const ON_THE_WAY: [Passed; 18] = [
+const ON_THE_WAY: [Passed; 19] = [
     passed("take.before_claim", 0, false),
     passed("claim.before_work", 0, true),
     passed("scan.walking", 0, true),
@@ -39,6 +39,7 @@ const ON_THE_WAY: [Passed; 18] = [
     passed("scan.before_push", 0, true),
     passed("put.before_request", 5, true),
     passed("put.before_record", 5, true),
+    passed("multipart.before_request", 0, true),
     passed("multipart.before_record", 0, true),
     passed("multipart.before_parts", 0, true),
     passed("part.before_request", 0, true),
