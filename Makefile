@@ -27,10 +27,10 @@ dev: bootstrap ## the stack in the foreground: WORKERS=n, DEV_DIR=.dev, PORT=, S
 	@cargo build $(if $(RELEASE),--release) $(PROGRAMS)
 	@exec $(TARGET)/$(if $(RELEASE),release,debug)/dev-stack dev
 
-torture: bootstrap ## everything fails while deliveries run, and an oracle judges: SEED=, ROUNDS=, MINUTES=, JSON=, RELEASE=1
+torture: bootstrap ## everything fails while deliveries run, and an oracle judges: SEED=, ROUNDS=, MINUTES=, WINDOW=, JSON=, RELEASE=1
 	cargo build --locked $(if $(RELEASE),--release) $(PROGRAMS) --features failpoints
 	@exec $(TARGET)/$(if $(RELEASE),release,debug)/dev-stack torture $(if $(SEED),--seed $(SEED)) \
-	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
+	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(WINDOW),--window $(WINDOW)) $(if $(JSON),--json $(JSON))
 
 mutants: bootstrap-check $(MUTANTS) ## break the job protocol in one place at a time; a test must notice: ONLY=, KIND=guards|rust, RESUME=1, JSON=
 	CARGO_MUTANTS=$(abspath $(MUTANTS)) .ci/mutants/run.py run $(if $(ONLY),--only '$(ONLY)') $(if $(KIND),--kind $(KIND)) \

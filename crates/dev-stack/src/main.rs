@@ -83,6 +83,9 @@ struct TortureArguments {
     /// Go on for so long instead
     #[arg(long)]
     minutes: Option<f64>,
+    /// For how many seconds of a round faults are injected, where its sessions last so long
+    #[arg(long, default_value_t = 40.0)]
+    window: f64,
     /// How many workers
     #[arg(long, default_value_t = 3)]
     workers: usize,

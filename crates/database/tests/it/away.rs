@@ -152,3 +152,64 @@ async fn a_pause_does_not_use_up_the_patience_and_a_cancel_ends_the_wait() {
     let cancelled = fixture.get(session).await;
     assert_eq!((cancelled.error_code, cancelled.error_detail), (None, None));
 }
+
+/// A scan, an upload job that waits longer for a cause of its own, and another session are none of its business.
+#[tokio::test]
+async fn others_do_not_wait_for_its_store() {
+    let mut fixture = Fixture::new().await;
+    let (_, scan) = fixture.session().await;
+    let scan = fixture.claim(scan.id, "scanner").await.unwrap();
+    let first = fixture.emit(&scan, found(1..=2)).await.unwrap().unwrap();
+    let slow = fixture.emit(&scan, found(3..=4)).await.unwrap().unwrap();
+    let resting = format!(
+        "UPDATE jobs SET run_after = now() + interval '300 s' WHERE id = {}",
+        slow.id
+    );
+    fixture.sql(&resting).await;
+    let releasing = scan.clone();
+    write!(fixture, |conn| jobs::release(
+        conn,
+        &releasing,
+        Duration::ZERO,
+        None
+    ))
+    .unwrap();
+    fixture.cycle = fixture.add_cycle(fixture.company, fixture.project, 2).await;
+    let (_, other_scan) = fixture.session().await;
+    let other_scan = fixture.claim(other_scan.id, "scanner").await.unwrap();
+    let other = fixture.emit(&other_scan, found(1..=2)).await.unwrap().unwrap();
+
+    let claim = fixture.claim(first.id, "w1").await.unwrap();
+    fixture.meets_no_store(&claim).await.unwrap();
+    assert_eq!(fixture.due_in_s().await, "30,300,0");
+    for id in [scan.job_id, other.id] {
+        let is_due = fixture
+            .sql(&format!("SELECT run_after <= now() FROM jobs WHERE id = {id}"))
+            .await;
+        assert_eq!(is_due, "t");
+    }
+}
+
+#[tokio::test]
+async fn a_paused_session_does_not_wait_for_its_store() {
+    let fixture = Fixture::new().await;
+    let (session, claim) = fixture.uploading(2).await;
+    write!(fixture, |conn| sessions::pause(conn, session)).unwrap();
+    fixture.meets_no_store(&claim).await.unwrap();
+    assert_eq!(fixture.get(session).await.error_code, None);
+    assert_eq!(fixture.sql("SELECT count(*) FROM store_outages").await, "0");
+}
+
+/// A session that fails while its other jobs still deliver keeps its cause.
+#[tokio::test]
+async fn an_answer_of_the_store_hides_no_other_failure() {
+    let fixture = Fixture::new().await;
+    let (session, claim) = fixture.uploading(2).await;
+    fixture
+        .sql("UPDATE sync_sessions SET error_code = 'access_denied', error_detail = 'no more'")
+        .await;
+    fixture.store_answers(&claim).await;
+    let failing = fixture.get(session).await;
+    assert_eq!(failing.error_code, Some(SessionErrorCode::AccessDenied));
+    assert_eq!(failing.error_detail.as_deref(), Some("no more"));
+}

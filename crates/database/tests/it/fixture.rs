@@ -61,7 +61,7 @@ impl Fixture {
 
     /// Another company with a project and a cycle of its own.
     pub async fn add_company(&self, code: &str) -> (CompanyId, ProjectId, CycleId) {
-        let (company, project, cycle) = (CompanyId::new(), ProjectId::new(), CycleId::new());
+        let (company, project) = (CompanyId::new(), ProjectId::new());
         self.sql(&format!(
             "INSERT INTO companies (id, company_name, company_code) VALUES ('{company}', '{code}', '{code}')"
         ))
@@ -84,12 +84,17 @@ impl Fixture {
             })
             .await
             .unwrap();
+        (company, project, self.add_cycle(company, project, 1).await)
+    }
+
+    pub async fn add_cycle(&self, company: CompanyId, project: ProjectId, number: u32) -> CycleId {
+        let cycle = CycleId::new();
         self.sql(&format!(
             "INSERT INTO cycles (id, company_id, project_id, cycle_number, cycle_name, s3_prefix)
-             VALUES ('{cycle}', '{company}', '{project}', 1, 'C1', 'C1/')"
+             VALUES ('{cycle}', '{company}', '{project}', {number}, 'C{number}', 'C{number}/')"
         ))
         .await;
-        (company, project, cycle)
+        cycle
     }
 
     /// Runs a statement as the superuser, who sees past everything; gives what psql prints of it.

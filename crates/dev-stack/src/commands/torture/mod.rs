@@ -90,6 +90,7 @@ async fn torture(
     python: &Path,
     report: &mut Report,
 ) -> anyhow::Result<()> {
+    let window = Duration::try_from_secs_f64(arguments.window).context("--window")?;
     let root = folder.join(ROOT);
     std::fs::create_dir_all(&root)?;
     let mut stack = Stack::start(StackOptions {
@@ -129,6 +130,7 @@ async fn torture(
             root: &root,
             companies: &companies,
             python,
+            window,
             is_sabotage: arguments.sabotage,
         };
         let (before, round_start) = (report.violations.len(), Instant::now());

@@ -21,8 +21,6 @@ use super::session::{Outcome, Plan};
 use super::source::{self, Shape};
 use crate::commands::company::Company;
 
-/// How long faults are injected, where the sessions last so long.
-const WINDOW: Duration = Duration::from_secs(40);
 /// How long a session may take from its request to its end.
 const SESSION_LIMIT: Duration = Duration::from_secs(600);
 const TICK: Duration = Duration::from_millis(20);
@@ -34,6 +32,8 @@ pub(super) struct Round<'a> {
     pub(super) root: &'a Path,
     pub(super) companies: &'a [Company],
     pub(super) python: &'a Path,
+    /// How long faults are injected, where the sessions last so long.
+    pub(super) window: Duration,
     /// No faults; what was delivered is spoiled afterwards, and the oracle must see it.
     pub(super) is_sabotage: bool,
 }
@@ -61,7 +61,7 @@ impl Round<'_> {
         let longest_gap_ms = dice.random_range(300..2_500);
         let mut faults = Vec::new();
         let mut next = start + Duration::from_millis(dice.random_range(300..2_000));
-        while !self.is_sabotage && !following.is_finished() && start.elapsed() < WINDOW {
+        while !self.is_sabotage && !following.is_finished() && start.elapsed() < self.window {
             injector.undo(false).await?;
             faults.extend(injector.at_points().await?);
             if Instant::now() >= next {
