@@ -14,10 +14,11 @@ import signal
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import guards
-from scratch import BuildFailed, Scratch
+from scratch import Scratch
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "mutants"
@@ -58,16 +59,11 @@ def judge_guard(scratch, plan, guard):
 
 
 def judge_rust(scratch, plan, mutant):
-    """The mutation in the source, then the suites of its area until one notices."""
-    with scratch.source(mutant["file"], mutant["span"], mutant["replacement"]):
-        for suite in plan.suites_of(mutant["file"]):
-            try:
-                program = scratch.build(suite)
-            except BuildFailed:
-                return "unviable", []
-            run = program.run(None)
-            if run.is_killed:
-                return "killed", run.failed
+    """The suites of its area, with the mutant alive, until one notices."""
+    for suite in plan.suites_of(mutant["file"]):
+        run = scratch.program(suite).run(None, mutant=mutant["number"])
+        if run.is_killed:
+            return "killed", run.failed
     return "survived", []
 
 
@@ -79,18 +75,17 @@ def rust_mutants(scratch, plan):
         line = (ROOT / mutant["file"]).read_text().splitlines()[mutant["span"]["start"]["line"] - 1].strip()
         if any(re.search(left_out["mutants"], name) for left_out in plan.left_out):
             continue
+        # 0: none is alive.
+        number = len(found) + 1
         reasons = [entry["reason"] for entry in plan.explained if (entry["mutant"], entry["line"]) == (name, line)]
         # Two in one line have one name: told apart by their place.
         column = mutant["span"]["start"]["column"]
-        found.append({**mutant, "name": name, "line": line, "column": column, "explained": "".join(reasons[:1])})
+        found.append({**mutant, "name": name, "line": line, "column": column, "number": number, "explained": "".join(reasons[:1])})
     return found
 
 
-def measure(scratch, plan, kind, todo, measured):
-    """Before the first of its kind: the tests that are to notice pass as long as nothing is broken."""
-    if kind in measured:
-        return
-    measured.add(kind)
+def measure(scratch, plan, kind, todo):
+    """The tests that are to notice pass as long as nothing is broken."""
     tests, suites = {}, set()
     for what in todo:
         if isinstance(what, guards.Guard):
@@ -139,25 +134,45 @@ def run(options, plan, own):
     if options.kind != "guards":
         todo += [("rust", mutant["name"], mutant) for mutant in rust_mutants(scratch, plan)]
     todo = [entry for entry in todo if re.search(options.only, entry[1])]
-    results, measured = [], set()
-    for number, (kind, name, what) in enumerate(todo, 1):
-        if kind == "guard":
-            identity, file, line, explained = name, what.file, what.breaks, what.explained
-        else:
-            identity = f"{name} @ {what['line']} @ {what['column']}"
-            file, line, explained = what["file"], what["line"], what["explained"]
-        result = kept.get(identity)
-        if result is None:
-            measure(scratch, plan, kind, [entry[2] for entry in todo], measured)
-            begun = time.monotonic()
-            outcome, by = judge_guard(scratch, plan, what) if kind == "guard" else judge_rust(scratch, plan, what)
-            result = {"id": identity, "kind": kind, "name": name, "file": file, "line": line, "outcome": outcome,
-                      "by": by, "seconds": round(time.monotonic() - begun, 1)}
-            print(f"[{number}/{len(todo)}] {outcome:9} {result['seconds']:6.1f} s  {name}"
-                  f"{'  by ' + ', '.join(by) if by else ''}", flush=True)
+    results = []
+
+    def identity(kind, name, what):
+        return name if kind == "guard" else f"{name} @ {what['line']} @ {what['column']}"
+
+    def keep(kind, name, what, outcome, by, begun):
+        file, line, explained = ((what.file, what.breaks, what.explained) if kind == "guard"
+                                 else (what["file"], what["line"], what["explained"]))
+        result = {"id": identity(kind, name, what), "kind": kind, "name": name, "file": file, "line": line,
+                  "outcome": outcome, "by": by, "seconds": round(time.monotonic() - begun, 1)}
         results.append({**result, "explained": explained})
+        print(f"[{len(results)}/{len(todo)}] {outcome:9} {result['seconds']:6.1f} s  {name}"
+              f"{'  by ' + ', '.join(by) if by else ''}", flush=True)
         everything = {**kept, **{result["id"]: result for result in results}}
         results_file.write_text(json.dumps(list(everything.values()), indent=1))
+
+    for kind, judge in (("guard", judge_guard), ("rust", judge_rust)):
+        new = []
+        for _, name, what in (entry for entry in todo if entry[0] == kind):
+            known = kept.get(identity(kind, name, what))
+            if known:
+                results.append({**known, "explained": what.explained if kind == "guard" else what["explained"]})
+            else:
+                new.append((name, what))
+        if kind == "rust" and new:
+            refused = scratch.plant([what for _, what in new])
+            for name, what in (entry for entry in new if entry[1]["number"] in refused):
+                keep(kind, name, what, "unviable", [], time.monotonic())
+            new = [entry for entry in new if entry[1]["number"] not in refused]
+        measure(scratch, plan, kind, [what for _, what in new])
+
+        def settle(entry):
+            begun = time.monotonic()
+            return *entry, *judge(scratch, plan, entry[1]), begun
+
+        # A mutated text is written over one copy of the program; of the others some run side by side.
+        with ThreadPoolExecutor(options.jobs if kind == "rust" else 1) as pool:
+            for name, what, outcome, by, begun in pool.map(settle, new):
+                keep(kind, name, what, outcome, by, begun)
     unexplained = report(results)
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=1))
@@ -172,6 +187,7 @@ def main():
     parser.add_argument("--only", default="", help="a regular expression over `file: mutation`")
     parser.add_argument("--kind", choices=["all", "guards", "rust"], default="all")
     parser.add_argument("--resume", action="store_true", help="judge only what survived the last run or is new")
+    parser.add_argument("--jobs", type=int, default=2, help="how many Rust mutants are judged at a time")
     parser.add_argument("--json", help="writes each result to this file, too")
     parser.add_argument("--through", default="", help="a command that starts builds and tests, such as `nice -n 19`")
     options = parser.parse_args()

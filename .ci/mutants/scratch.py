@@ -18,6 +18,17 @@ PATIENCE, LEAST_PATIENCE_S = 3, 60
 FAILED = re.compile(r"^test (\S+)(?: - should panic)? \.\.\. FAILED", re.MULTILINE)
 
 
+# Tells a program that was built with all mutants which of them is alive.
+VARIABLE = "MUTANT"
+# Added to each crate that has mutants.
+ALIVE = f"""
+pub(crate) fn mutant_alive() -> u32 {{
+    static ALIVE: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *ALIVE.get_or_init(|| std::env::var("{VARIABLE}").ok().and_then(|text| text.parse().ok()).unwrap_or(0))
+}}
+"""
+
+
 class BuildFailed(Exception):
     """The compiler refused it."""
 
@@ -39,11 +50,15 @@ class Program:
     def __init__(self, scratch, suite, path, folder):
         self.scratch, self.suite, self.path, self.folder = scratch, suite, path, folder
 
-    def run(self, tests, to_the_end=False):
-        """Runs these tests, or all of the suite; ends with the first that fails, unless told otherwise."""
+    def run(self, tests, to_the_end=False, mutant=0):
+        """Runs these tests, or all of the suite; ends with the first that fails, unless told otherwise. `mutant` is the
+        number of the one that is to be alive in it."""
         arguments = ["--exact", *tests] if tests else self.suite.only
         limit = self.scratch.times.get(self.suite.name, 600) * PATIENCE + LEAST_PATIENCE_S
-        environment = {**os.environ, "RUST_BACKTRACE": "0", "CARGO_TARGET_DIR": str(self.scratch.target), "CARGO_MANIFEST_DIR": str(self.folder)}
+        environment = {
+            **os.environ, "RUST_BACKTRACE": "0", "CARGO_TARGET_DIR": str(self.scratch.target),
+            "CARGO_MANIFEST_DIR": str(self.folder), VARIABLE: str(mutant),
+        }
         child = subprocess.Popen(
             [*self.scratch.through, str(self.path), *arguments], cwd=self.folder, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", start_new_session=True,
@@ -160,20 +175,38 @@ class Scratch:
             self.programs[suite.name] = self.build(suite)
         return self.programs[suite.name]
 
-    @contextmanager
-    def source(self, file, span, replacement):
-        """The sources while a mutation of cargo-mutants is in them."""
-        path = self.tree / file
-        text = path.read_text()
-        starts = [0]
-        for line in text.splitlines(keepends=True):
-            starts.append(starts[-1] + len(line))
-        begin, end = (starts[span[at]["line"] - 1] + span[at]["column"] - 1 for at in ("start", "end"))
-        path.write_text(text[:begin] + replacement + text[end:])
-        try:
-            yield
-        finally:
-            path.write_text(text)
+    def plant(self, mutants):
+        """Writes all of these mutants of cargo-mutants into the sources, to be built once: a function takes the body of
+        the one that is alive. Gives the numbers of those that do not compile."""
+        roots = {self.crate_root(mutant["file"]): mutant["package"] for mutant in mutants}
+        files = {mutant["file"] for mutant in mutants} | roots.keys()
+        refused = set()
+        while True:
+            places = {}
+            for file in files:
+                here = [mutant for mutant in mutants if mutant["file"] == file and mutant["number"] not in refused]
+                text, places[file] = planted((self.root / file).read_text(), here)
+                (self.tree / file).write_text(text + (ALIVE if file in roots else ""))
+            found = set()
+            for package in sorted(set(roots.values())):
+                checked = self.cargo(
+                    "build", "--locked", "--message-format=json", "-p", package, stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                )
+                for file, line in error_places(checked.stdout):
+                    inside = (those for first, last, those in places.get(file, []) if first <= line <= last)
+                    found |= next(inside, set())
+                if checked.returncode != 0 and not found:
+                    raise BuildFailed("\n".join(rendered_errors(checked.stdout)))
+            if not found:
+                self.programs.clear()
+                return refused
+            refused |= found
+
+    def crate_root(self, file):
+        """The file that a crate's compilation begins with."""
+        folder = file.split("/src/")[0]
+        return next(root for root in (f"{folder}/src/lib.rs", f"{folder}/src/main.rs") if (self.tree / root).exists())
 
     def list_mutants(self, files):
         selection = [f"--file={file}{'**' if file.endswith('/') else ''}" for file in files]
@@ -192,6 +225,64 @@ class Scratch:
             raise SystemExit(f"{suite.name} fails without any mutation: {', '.join(run.failed)}\n{run.output[-4000:]}")
         self.times[suite.name] = time.monotonic() - begun
         print(f"unchanged: {passed} tests of {suite.name} pass in {self.times[suite.name]:.0f} s", flush=True)
+
+
+def planted(source, mutants):
+    """The source with all of these mutants in it, and the lines where each is; then those of their functions, whose
+    mutants do not go together where an error is outside of any."""
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+
+    def offsets(span):
+        return tuple(starts[span[at]["line"] - 1] + span[at]["column"] - 1 for at in ("start", "end"))
+
+    functions = []
+    for mutant in sorted(mutants, key=lambda mutant: offsets(mutant["function"]["span"])):
+        begin, end = offsets(mutant["function"]["span"])
+        # A function in another goes with it.
+        if functions and begin < functions[-1][1]:
+            functions[-1][2].append(mutant)
+        else:
+            functions.append((begin, end, [mutant]))
+    text, at, arms, wholes = "", 0, [], []
+
+    def line():
+        return text.count("\n") + 1
+
+    for begin, end, those in functions:
+        body = body_of(source, begin)
+        text += source[at:body] + "{ match crate::mutant_alive() {\n"
+        whole = line()
+        for mutant in those:
+            first, last = offsets(mutant["span"])
+            begun = line()
+            text += f"{mutant['number']} => {source[body:first]}{mutant['replacement']} {source[last:end]},\n"
+            arms.append((begun, line() - 1, {mutant["number"]}))
+        text += f"_ => {source[body:end]}\n}} }}"
+        wholes.append((whole, line(), {mutant["number"] for mutant in those}))
+        at = end
+    return text + source[at:], arms + wholes
+
+
+def body_of(source, function):
+    """Where the body of a function begins."""
+    depth = 0
+    for place in range(function, len(source)):
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(source[place], 0)
+        if source[place] == "{" and depth == 0:
+            return place
+    raise ValueError(f"no function at {function}")
+
+
+def error_places(stdout):
+    """The files and lines of what the compiler refused."""
+    for line in stdout.splitlines():
+        message = json.loads(line).get("message") if line.startswith("{") else None
+        if isinstance(message, dict) and message["level"] == "error":
+            for span in message["spans"]:
+                if span["is_primary"]:
+                    yield span["file_name"], span["line_start"]
 
 
 def rendered_errors(stdout):

@@ -29,6 +29,12 @@ const EXPLAINED: &[&str] = &[
 /// late: the last look finds other bytes than were recorded.
 const EXPLAINED_BY_EDITS: &[&str] = &["file_changed", "file_vanished", "checksum_mismatch"];
 
+/// A scan that was killed five times has no cause of its own among those of sessions.
+fn is_internal_by_crashes(cause: &str, session: &Value) -> bool {
+    let detail = session["error_detail"].as_str();
+    cause == "internal" && detail.is_some_and(|detail| detail.contains("its workers vanished repeatedly"))
+}
+
 /// What is asked of whom, and what happens to it meanwhile.
 pub(super) struct Plan {
     pub(super) api: Arc<Api>,
@@ -168,7 +174,10 @@ impl Plan {
             return Ok(true);
         }
         let unexplained = causes.iter().find(|cause| {
-            !EXPLAINED.contains(cause) && (edits.is_empty() || !EXPLAINED_BY_EDITS.contains(cause))
+            let is_explained = EXPLAINED.contains(cause)
+                || !edits.is_empty() && EXPLAINED_BY_EDITS.contains(cause)
+                || is_internal_by_crashes(cause, session);
+            !is_explained
         });
         if let Some(cause) = unexplained {
             bail!("ended as {} for {cause}: {session} {failures}", outcome.status);
