@@ -139,11 +139,11 @@ def run(options, plan, own):
     def identity(kind, name, what):
         return name if kind == "guard" else f"{name} @ {what['line']} @ {what['column']}"
 
-    def keep(kind, name, what, outcome, by, begun):
+    def keep(kind, name, what, outcome, by, seconds):
         file, line, explained = ((what.file, what.breaks, what.explained) if kind == "guard"
                                  else (what["file"], what["line"], what["explained"]))
         result = {"id": identity(kind, name, what), "kind": kind, "name": name, "file": file, "line": line,
-                  "outcome": outcome, "by": by, "seconds": round(time.monotonic() - begun, 1)}
+                  "outcome": outcome, "by": by, "seconds": round(seconds, 1)}
         results.append({**result, "explained": explained})
         print(f"[{len(results)}/{len(todo)}] {outcome:9} {result['seconds']:6.1f} s  {name}"
               f"{'  by ' + ', '.join(by) if by else ''}", flush=True)
@@ -161,18 +161,18 @@ def run(options, plan, own):
         if kind == "rust" and new:
             refused = scratch.plant([what for _, what in new])
             for name, what in (entry for entry in new if entry[1]["number"] in refused):
-                keep(kind, name, what, "unviable", [], time.monotonic())
+                keep(kind, name, what, "unviable", [], 0)
             new = [entry for entry in new if entry[1]["number"] not in refused]
         measure(scratch, plan, kind, [what for _, what in new])
 
         def settle(entry):
             begun = time.monotonic()
-            return *entry, *judge(scratch, plan, entry[1]), begun
+            return *entry, *judge(scratch, plan, entry[1]), time.monotonic() - begun
 
         # A mutated text is written over one copy of the program; of the others some run side by side.
         with ThreadPoolExecutor(options.jobs if kind == "rust" else 1) as pool:
-            for name, what, outcome, by, begun in pool.map(settle, new):
-                keep(kind, name, what, outcome, by, begun)
+            for name, what, outcome, by, seconds in pool.map(settle, new):
+                keep(kind, name, what, outcome, by, seconds)
     unexplained = report(results)
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=1))

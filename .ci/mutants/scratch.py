@@ -14,7 +14,7 @@ from pathlib import Path
 
 CARGO = os.environ.get("CARGO", "cargo")
 # A mutant may run for ever: it has this many times as long as the unchanged program took, and some seconds.
-PATIENCE, LEAST_PATIENCE_S = 3, 60
+PATIENCE, LEAST_PATIENCE_S = 3, 20
 FAILED = re.compile(r"^test (\S+)(?: - should panic)? \.\.\. FAILED", re.MULTILINE)
 
 
@@ -178,6 +178,9 @@ class Scratch:
     def plant(self, mutants):
         """Writes all of these mutants of cargo-mutants into the sources, to be built once: a function takes the body of
         the one that is alive. Gives the numbers of those that do not compile."""
+        for mutant in mutants:
+            if not mutant["function"]:
+                raise SystemExit(f"{mutant['name']}: it is in no function; leave it out in plan.toml, and say why")
         roots = {self.crate_root(mutant["file"]): mutant["package"] for mutant in mutants}
         files = {mutant["file"] for mutant in mutants} | roots.keys()
         refused = set()

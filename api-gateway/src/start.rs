@@ -11,9 +11,16 @@ use settings::{Gateway, Migration};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-/// How long Postgres may take to appear when a gateway starts.
-const POSTGRES_PATIENCE: Duration = Duration::from_secs(30);
-const POSTGRES_PAUSE: Duration = Duration::from_secs(2);
+/// How long Postgres may be away when a gateway starts, and when it is asked again.
+#[derive(Clone, Copy)]
+struct Patience {
+    limit: Duration,
+    pause: Duration,
+}
+const PATIENCE: Patience = Patience {
+    limit: Duration::from_secs(30),
+    pause: Duration::from_secs(2),
+};
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +51,22 @@ impl StartError {
                 | Self::InitialAdminPassword(_)
         )
     }
+
+    /// Whether the same may succeed later without anybody changing anything.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Migrate(MigrateError::Connect { .. }) => true,
+            Self::Migrate(MigrateError::Database(error))
+            | Self::FirstAdmin(FirstAdminError::Database(error)) => error.is_unavailable(),
+            _ => false,
+        }
+    }
 }
 
 /// Brings the schema up to date.
 pub(crate) async fn migrate(settings: Migration) -> Result<(), StartError> {
-    migrate_patiently(&settings.database_url, &settings.runtime_database_url).await
+    let apply = async || apply_migrations(&settings.database_url, &settings.runtime_database_url).await;
+    patiently(PATIENCE, apply).await
 }
 
 /// Serves until told to stop.
@@ -64,10 +82,13 @@ pub(crate) async fn serve(settings: Gateway) -> Result<(), StartError> {
     let public_url = settings.public_url(listener.local_addr().map_err(listen)?);
     let state = web::Data::new(State::new(&settings, &public_url).await?);
 
-    migrate_patiently(&settings.migration_database_url, &settings.database_url).await?;
-    first_admin::ensure(&state, settings.initial_admin_password.as_ref())
-        .await
-        .inspect_err(|error| tracing::error!(%error, "the first admin cannot be made"))?;
+    patiently(PATIENCE, async || {
+        apply_migrations(&settings.migration_database_url, &settings.database_url).await?;
+        first_admin::ensure(&state, settings.initial_admin_password.as_ref()).await?;
+        Ok(())
+    })
+    .await
+    .inspect_err(|error| tracing::error!("{error}"))?;
 
     let server = server::serve(state.clone(), listener)?;
     let handle = server.handle();
@@ -85,30 +106,35 @@ pub(crate) async fn serve(settings: Gateway) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Postgres may be starting, too: it is waited for a while.
-async fn migrate_patiently(owner_url: &SecretString, runtime_url: &SecretString) -> Result<(), StartError> {
+/// Does what needs Postgres, which may be starting, too, or go away in the middle. It is safe to do it again.
+async fn patiently(
+    patience: Patience,
+    mut step: impl AsyncFnMut() -> Result<(), StartError>,
+) -> Result<(), StartError> {
     let begun = Instant::now();
     loop {
-        let (owner, runtime) = (
-            owner_url.expose_secret().to_owned(),
-            runtime_url.expose_secret().to_owned(),
-        );
-        match database::migrate::migrate(owner, runtime).await {
-            Ok(report) => {
-                tracing::info!(
-                    applied = report.applied.len(),
-                    partitions_made = report.partitions_made,
-                    "the schema is up to date"
-                );
-                return Ok(());
+        match step().await {
+            Err(error) if error.may_pass() && begun.elapsed() < patience.limit => {
+                tracing::warn!("Postgres cannot be reached; trying again: {error}");
+                tokio::time::sleep(patience.pause).await;
             }
-            Err(MigrateError::Connect { variable, cause }) if begun.elapsed() < POSTGRES_PATIENCE => {
-                tracing::warn!(variable, cause, "Postgres cannot be reached; trying again");
-                tokio::time::sleep(POSTGRES_PAUSE).await;
-            }
-            Err(error) => return Err(error.into()),
+            outcome => return outcome,
         }
     }
+}
+
+async fn apply_migrations(owner_url: &SecretString, runtime_url: &SecretString) -> Result<(), StartError> {
+    let (owner, runtime) = (
+        owner_url.expose_secret().to_owned(),
+        runtime_url.expose_secret().to_owned(),
+    );
+    let report = database::migrate::migrate(owner, runtime).await?;
+    tracing::info!(
+        applied = report.applied.len(),
+        partitions_made = report.partitions_made,
+        "the schema is up to date"
+    );
+    Ok(())
 }
 
 async fn wait_for_signal() {
@@ -122,5 +148,56 @@ async fn wait_for_signal() {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use database::DatabaseError;
+
+    const LONG: Patience = Patience {
+        limit: Duration::from_secs(3600),
+        pause: Duration::ZERO,
+    };
+    const SHORT: Patience = Patience {
+        limit: Duration::from_millis(50),
+        pause: Duration::from_millis(1),
+    };
+
+    /// How often a step is tried that fails like this, the third time succeeds, and what it comes to.
+    async fn tried(error: impl Fn() -> StartError) -> (u32, Result<(), StartError>) {
+        let mut times = 0;
+        let outcome = patiently(LONG, async || {
+            times += 1;
+            if times < 3 { Err(error()) } else { Ok(()) }
+        });
+        let outcome = outcome.await;
+        (times, outcome)
+    }
+
+    fn away() -> DatabaseError {
+        DatabaseError::Unavailable("connection closed".to_owned())
+    }
+
+    #[tokio::test]
+    async fn postgres_may_go_away_at_any_step_of_the_start() {
+        let (times, outcome) = tried(|| MigrateError::Database(away()).into()).await;
+        assert!(times == 3 && outcome.is_ok(), "{times}, {outcome:?}");
+        let (times, outcome) = tried(|| FirstAdminError::from(away()).into()).await;
+        assert!(times == 3 && outcome.is_ok(), "{times}, {outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_pass_ends_the_start_at_once() {
+        let failed = || MigrateError::Migration("it does not apply".to_owned()).into();
+        let (times, outcome) = tried(failed).await;
+        assert!(times == 1 && outcome.is_err(), "{times}, {outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn postgres_is_not_waited_for_without_end() {
+        let outcome = patiently(SHORT, async || Err(MigrateError::Database(away()).into())).await;
+        assert!(outcome.is_err());
     }
 }

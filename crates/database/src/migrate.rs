@@ -44,6 +44,16 @@ pub enum MigrateError {
     Database(#[from] DatabaseError),
 }
 
+impl MigrateError {
+    /// Postgres may have gone away while its migrations were looked at: the harness tells no kinds of errors apart.
+    fn of_harness(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        match error.downcast::<diesel::result::Error>() {
+            Ok(error) => (*error).into(),
+            Err(error) => Self::Migration(error.to_string()),
+        }
+    }
+}
+
 impl From<diesel::result::Error> for MigrateError {
     fn from(error: diesel::result::Error) -> Self {
         Self::Database(error.into())
@@ -115,7 +125,7 @@ async fn run(owner_url: &str, runtime_url: &str) -> Result<Report, MigrateError>
     let applied = harness
         .run_pending_migrations(MIGRATIONS)
         .map(|versions| versions.iter().map(ToString::to_string).collect())
-        .map_err(|error| MigrateError::Migration(error.to_string()))?;
+        .map_err(MigrateError::of_harness)?;
     let mut owner = harness.into_inner();
 
     let membership: Membership = sql_query(

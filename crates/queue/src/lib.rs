@@ -74,8 +74,8 @@ pub enum QueueError {
 
 impl From<RedisError> for QueueError {
     fn from(error: RedisError) -> Self {
-        // In a script and in a pipeline the code is a part of the text.
-        if error.code() == Some("OOM") || error.to_string().contains("OOM") {
+        // Of a script and of a pipeline the code says something else.
+        if error.to_string().contains("OOM") {
             Self::Full(error)
         } else {
             Self::Redis(error)

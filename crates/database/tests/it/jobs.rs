@@ -411,3 +411,70 @@ async fn a_company_runs_as_many_upload_jobs_as_it_may() {
         Claiming::Gone
     ));
 }
+
+#[tokio::test]
+async fn a_session_that_cannot_go_on_closes_what_waits() {
+    let fixture = Fixture::new().await;
+    let (_, scan) = fixture.session().await;
+    let scan = fixture.claim(scan.id, "scanner").await.unwrap();
+    let first = fixture.emit(&scan, found(1..=2)).await.unwrap().unwrap();
+    let second = fixture.emit(&scan, found(3..=4)).await.unwrap().unwrap();
+    fixture.end(&scan, true).await.unwrap();
+    let claim = fixture.claim(first.id, "w1").await.unwrap();
+    let fail = async move |conn: &mut TenantConn| {
+        jobs::fail_session(conn, &claim, SessionErrorCode::AccessDenied, "no more").await
+    };
+    let finish = fixture.db.tenant(fixture.company, fail).await.unwrap();
+    let state = fixture
+        .sql(&format!("SELECT state FROM jobs WHERE id = {}", second.id))
+        .await;
+    assert_eq!(state, "cancelled");
+    let finish = finish.expect("nothing is open any more");
+    assert_eq!(fixture.finish(&finish).await.unwrap(), SessionStatus::Failed);
+}
+
+#[tokio::test]
+async fn a_sessions_own_paths_are_told_from_others() {
+    let fixture = Fixture::new().await;
+    let (session, _) = fixture.uploading(2).await;
+    let own = fixture
+        .db
+        .tenant(fixture.company, async move |conn: &mut TenantConn| {
+            let asked = ["dir/file 2".to_owned(), "dir/file 3".to_owned()];
+            jobs::paths_of_session(conn, session, &asked).await
+        })
+        .await
+        .unwrap();
+    assert_eq!(own, ["dir/file 2"]);
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_range_is_told_in_order_with_its_uploads() {
+    let fixture = Fixture::new().await;
+    let (session, claim) = fixture.uploading(5).await;
+    fixture
+        .record(&claim, vec![outcome(2, FileStatus::Uploaded)])
+        .await
+        .unwrap();
+    let left = fixture
+        .db
+        .tenant(fixture.company, async move |conn: &mut TenantConn| {
+            jobs::multipart_opened(conn, &claim, LEASE, 3, "upload-3", 8 << 20).await?;
+            Ok::<_, JobError>(jobs::pending_files(conn, session, (1, 4)).await?)
+        })
+        .await
+        .unwrap();
+    let told: Vec<_> = left
+        .iter()
+        .map(|file| (file.number, file.path.text.as_str(), file.open_upload.clone()))
+        .collect();
+    let open = Some(("upload-3".to_owned(), 8 << 20));
+    assert_eq!(
+        told,
+        [
+            (1, "dir/file 1", None),
+            (3, "dir/file 3", open),
+            (4, "dir/file 4", None)
+        ]
+    );
+}

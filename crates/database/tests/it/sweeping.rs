@@ -34,6 +34,7 @@ async fn an_abandoned_job_is_ready_again_with_one_crash_more() {
     );
     let again = fixture.claim(claim.job_id, "w2").await.unwrap();
     assert_eq!((again.epoch, again.crashes, again.errors), (2, 1, 0));
+    assert!(!again.is_isolated(), "one crash may be anybody's");
 }
 
 #[tokio::test]

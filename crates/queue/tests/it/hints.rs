@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::SessionId;
+use futures::StreamExt;
 use queue::Queue;
 use tokio::sync::broadcast::Receiver;
 
@@ -47,6 +48,32 @@ async fn stops_and_progress_are_told_apart() {
     assert_eq!(stops.recv().await.unwrap(), stopped);
     assert_eq!(progress.recv().await.unwrap(), working);
     assert!(stops.is_empty() && progress.is_empty());
+}
+
+/// Programs of other versions listen there, too.
+#[tokio::test]
+async fn hints_go_to_the_channels_that_the_protocol_names() {
+    let redis = RedisServer::start().await;
+    let queue = redis.queue().await;
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut listener = client.get_async_pubsub().await.unwrap();
+    listener.psubscribe("*").await.unwrap();
+    let session = SessionId::new();
+    queue.publish_stop(session).await.unwrap();
+    queue.publish_progress(session).await.unwrap();
+    let channels: Vec<String> = listener
+        .on_message()
+        .take(2)
+        .map(|message| message.get_channel_name().to_owned())
+        .collect()
+        .await;
+    assert_eq!(
+        channels,
+        [
+            "uploader:v1:stop".to_owned(),
+            format!("uploader:v1:progress:{session}")
+        ]
+    );
 }
 
 #[tokio::test]

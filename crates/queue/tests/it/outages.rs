@@ -129,6 +129,7 @@ async fn a_redis_that_is_full_takes_no_job_and_loses_none() {
     assert_eq!(queue.missing(&third).await.unwrap(), third);
     redis.limit_memory("0", "noeviction").await;
     queue.ping().await.unwrap();
+    assert!(redis.command::<bool>(&["EXISTS", "uploader:v1:probe"]).await);
     queue.push(&third).await.unwrap();
     assert_eq!(queue.take(&media()).await.unwrap(), Some(JobId(3)));
 }

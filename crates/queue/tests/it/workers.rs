@@ -42,6 +42,16 @@ async fn a_worker_is_listed_as_it_told_last_until_it_leaves() {
     assert_eq!(queue.workers().await.unwrap(), [worker("b", 2)]);
 }
 
+#[test]
+fn the_pace_of_several_is_the_sum() {
+    let pace = |number| Pace {
+        jobs_per_min: number,
+        files_per_min: 10 * number,
+        bytes_per_min: 100 * number,
+    };
+    assert_eq!([pace(1), pace(2)].into_iter().sum::<Pace>(), pace(3));
+}
+
 #[tokio::test]
 async fn who_falls_silent_is_forgotten_and_leaves_nothing_behind() {
     let redis = RedisServer::start().await;

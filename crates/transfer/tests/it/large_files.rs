@@ -1,10 +1,11 @@
 //! Files that go in parts: sent, resumed, started over.
 
-use crate::proxy::Kind;
+use crate::proxy::{Kind, refused};
 use crate::world::{PART, Recorder, World, planned};
 use domain::{ChecksumKind, FileErrorCode};
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use storage::{Hasher, UploadId};
 use transfer::{Engine, PlannedFile, Stop};
 
@@ -314,4 +315,85 @@ async fn a_failed_file_leaves_no_upload_open() {
     let (_, recorder) = world.upload(vec![file]).await;
     recorder.assert_failed(FileErrorCode::FileVanished);
     assert_eq!(world.open_uploads().await, 0);
+}
+
+/// Answers the first `times` requests to complete an upload like this.
+fn refuse_completion(world: &World, times: usize, status: u16, code: &'static str) {
+    let left = AtomicUsize::new(times);
+    world.proxy.refuse(move |kind, _| {
+        let less = |left: usize| left.checked_sub(1);
+        let is_refused = kind == Kind::Complete
+            && left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+                .is_ok();
+        is_refused.then(|| refused(status, code))
+    });
+}
+
+#[tokio::test]
+async fn an_upload_that_is_gone_when_it_would_be_completed_starts_again() {
+    let world = World::new().await;
+    let content = world.write("large", 2 * PART);
+    refuse_completion(&world, 1, 404, "NoSuchUpload");
+    let (_, recorder) = world.upload(vec![planned(1, "large", content.len())]).await;
+    recorder.assert_uploaded(1);
+    assert!(world.object("p/large").await == Some(content));
+    assert_eq!(world.proxy.count(Kind::Create).arrived, 2);
+}
+
+#[tokio::test]
+async fn a_store_that_loses_every_upload_is_given_up() {
+    let world = World::new().await;
+    world.write("large", 2 * PART);
+    refuse_completion(&world, usize::MAX, 404, "NoSuchUpload");
+    let (_, recorder) = world.upload(vec![planned(1, "large", 2 * PART)]).await;
+    recorder.assert_failed(FileErrorCode::StorageError);
+    assert_eq!(recorder.only().attempts, 3);
+    assert_eq!(world.proxy.count(Kind::Create).arrived, 3);
+    assert_eq!(recorder.progress.lock().unwrap()[&1], 0, "nothing counts as sent");
+}
+
+#[tokio::test]
+async fn an_upload_that_the_store_refuses_to_complete_is_not_begun_anew() {
+    let world = World::new().await;
+    world.write("large", 2 * PART);
+    refuse_completion(&world, usize::MAX, 400, "InvalidPart");
+    let (_, recorder) = world.upload(vec![planned(1, "large", 2 * PART)]).await;
+    recorder.assert_failed(FileErrorCode::StorageError);
+    assert_eq!(world.proxy.count(Kind::Create).arrived, 1);
+    assert_eq!(world.open_uploads().await, 0);
+}
+
+#[tokio::test]
+async fn an_upload_whose_parts_cannot_be_listed_is_not_begun_anew() {
+    let mut world = World::new().await;
+    world.write("large", 5 * PART);
+    let file = interrupted(&mut world, "large", 5 * PART).await;
+    world
+        .proxy
+        .refuse(|kind, _| (kind == Kind::ListParts).then(|| refused(400, "InvalidArgument")));
+    let (_, recorder) = world.upload(vec![file]).await;
+    recorder.assert_failed(FileErrorCode::StorageError);
+    assert_eq!(world.proxy.count(Kind::Create).arrived, 1, "the one before");
+}
+
+/// What is recorded may be of another version of this program, or spoiled.
+#[tokio::test]
+async fn part_sizes_that_cannot_be_are_not_gone_on_with() {
+    for (part_size_bytes, created) in [(0, 1), (1, 2)] {
+        let mut world = World::new().await;
+        let content = world.write("large", 5 * PART);
+        let file = PlannedFile {
+            multipart_part_size_bytes: Some(part_size_bytes),
+            ..interrupted(&mut world, "large", content.len()).await
+        };
+        world.upload(vec![file]).await.1.assert_uploaded(1);
+        assert!(world.object("p/large").await == Some(content));
+        assert_eq!(
+            world.proxy.count(Kind::Create).arrived,
+            created,
+            "{part_size_bytes}"
+        );
+        assert_eq!(world.open_uploads().await, 0);
+    }
 }

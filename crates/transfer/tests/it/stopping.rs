@@ -241,3 +241,25 @@ async fn what_was_begun_is_not_sent_once_the_job_is_anothers() {
     assert_eq!(*recorder.started.lock().unwrap(), [1, 2]);
     assert_eq!(world.proxy.writes(), 0);
 }
+
+/// A cancel that comes when the last parts are on their way.
+#[tokio::test]
+async fn a_cancelled_file_is_not_completed() {
+    let world = World::new().await;
+    world.write("large", 2 * PART);
+    let recorder = Arc::new(Recorder::default());
+    world.proxy.hold(Kind::Part);
+    let cancel = async {
+        world.proxy.arrived(Kind::Part, 2).await;
+        world.stop.send_replace(Stop::Cancel);
+        world.proxy.release();
+    };
+    let files = vec![planned(1, "large", 2 * PART)];
+    let (_, ()) = tokio::join!(world.upload_to(files, Arc::clone(&recorder)), cancel);
+    assert_eq!(recorder.only().status, FileStatus::Cancelled);
+    assert_eq!(world.proxy.count(Kind::Complete).arrived, 0);
+    assert_eq!(
+        (world.object("p/large").await, world.open_uploads().await),
+        (None, 0)
+    );
+}
