@@ -317,12 +317,12 @@ async fn a_failed_file_leaves_no_upload_open() {
     assert_eq!(world.open_uploads().await, 0);
 }
 
-/// Answers the first `times` requests to complete an upload like this.
-fn refuse_completion(world: &World, times: usize, status: u16, code: &'static str) {
+/// Answers the first `times` requests of this kind like this.
+fn refuse(world: &World, refused_kind: Kind, times: usize, status: u16, code: &'static str) {
     let left = AtomicUsize::new(times);
     world.proxy.refuse(move |kind, _| {
         let less = |left: usize| left.checked_sub(1);
-        let is_refused = kind == Kind::Complete
+        let is_refused = kind == refused_kind
             && left
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
                 .is_ok();
@@ -331,25 +331,29 @@ fn refuse_completion(world: &World, times: usize, status: u16, code: &'static st
 }
 
 #[tokio::test]
-async fn an_upload_that_is_gone_when_it_would_be_completed_starts_again() {
-    let world = World::new().await;
-    let content = world.write("large", 2 * PART);
-    refuse_completion(&world, 1, 404, "NoSuchUpload");
-    let (_, recorder) = world.upload(vec![planned(1, "large", content.len())]).await;
-    recorder.assert_uploaded(1);
-    assert!(world.object("p/large").await == Some(content));
-    assert_eq!(world.proxy.count(Kind::Create).arrived, 2);
+async fn an_upload_that_is_gone_in_the_middle_or_at_its_end_starts_again() {
+    for kind in [Kind::Part, Kind::Complete] {
+        let world = World::new().await;
+        let content = world.write("large", 2 * PART);
+        refuse(&world, kind, 1, 404, "NoSuchUpload");
+        let (_, recorder) = world.upload(vec![planned(1, "large", content.len())]).await;
+        recorder.assert_uploaded(1);
+        assert!(world.object("p/large").await == Some(content));
+        assert_eq!(world.proxy.count(Kind::Create).arrived, 2, "{kind:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_store_that_loses_every_upload_is_given_up() {
     let world = World::new().await;
     world.write("large", 2 * PART);
-    refuse_completion(&world, usize::MAX, 404, "NoSuchUpload");
+    refuse(&world, Kind::Complete, usize::MAX, 404, "NoSuchUpload");
     let (_, recorder) = world.upload(vec![planned(1, "large", 2 * PART)]).await;
     recorder.assert_failed(FileErrorCode::StorageError);
     assert_eq!(recorder.only().attempts, 3);
-    assert_eq!(world.proxy.count(Kind::Create).arrived, 3);
+    // It may have been written too shortly before to be read the first time.
+    let created = world.proxy.count(Kind::Create).arrived;
+    assert!((2..=3).contains(&created), "{created}");
     assert_eq!(recorder.progress.lock().unwrap()[&1], 0, "nothing counts as sent");
 }
 
@@ -357,7 +361,7 @@ async fn a_store_that_loses_every_upload_is_given_up() {
 async fn an_upload_that_the_store_refuses_to_complete_is_not_begun_anew() {
     let world = World::new().await;
     world.write("large", 2 * PART);
-    refuse_completion(&world, usize::MAX, 400, "InvalidPart");
+    refuse(&world, Kind::Complete, usize::MAX, 400, "InvalidPart");
     let (_, recorder) = world.upload(vec![planned(1, "large", 2 * PART)]).await;
     recorder.assert_failed(FileErrorCode::StorageError);
     assert_eq!(world.proxy.count(Kind::Create).arrived, 1);
@@ -369,9 +373,7 @@ async fn an_upload_whose_parts_cannot_be_listed_is_not_begun_anew() {
     let mut world = World::new().await;
     world.write("large", 5 * PART);
     let file = interrupted(&mut world, "large", 5 * PART).await;
-    world
-        .proxy
-        .refuse(|kind, _| (kind == Kind::ListParts).then(|| refused(400, "InvalidArgument")));
+    refuse(&world, Kind::ListParts, usize::MAX, 400, "InvalidArgument");
     let (_, recorder) = world.upload(vec![file]).await;
     recorder.assert_failed(FileErrorCode::StorageError);
     assert_eq!(world.proxy.count(Kind::Create).arrived, 1, "the one before");
