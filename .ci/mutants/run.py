@@ -84,6 +84,11 @@ def rust_mutants(scratch, plan):
     return found
 
 
+def explained_of(kind, what):
+    """Why no test can see it, if that is so."""
+    return what.explained if kind == "guard" else what["explained"]
+
+
 def measure(scratch, plan, kind, todo):
     """The tests that are to notice pass as long as nothing is broken."""
     tests, suites = {}, set()
@@ -127,7 +132,7 @@ def run(options, plan, own):
     kept = {}
     results_file = TARGET / "results.json"
     if options.resume and results_file.exists():
-        kept = {result["id"]: result for result in json.loads(results_file.read_text()) if result["outcome"] not in BAD}
+        kept = {result["id"]: result for result in json.loads(results_file.read_text())}
     # Those that are explained take long, and tell least: last.
     own = sorted(own, key=lambda guard: bool(guard.explained))
     todo = [] if options.kind == "rust" else [("guard", guard.name, guard) for guard in own]
@@ -140,11 +145,10 @@ def run(options, plan, own):
         return name if kind == "guard" else f"{name} @ {what['line']} @ {what['column']}"
 
     def keep(kind, name, what, outcome, by, seconds):
-        file, line, explained = ((what.file, what.breaks, what.explained) if kind == "guard"
-                                 else (what["file"], what["line"], what["explained"]))
+        file, line = (what.file, what.breaks) if kind == "guard" else (what["file"], what["line"])
         result = {"id": identity(kind, name, what), "kind": kind, "name": name, "file": file, "line": line,
                   "outcome": outcome, "by": by, "seconds": round(seconds, 1)}
-        results.append({**result, "explained": explained})
+        results.append({**result, "explained": explained_of(kind, what)})
         print(f"[{len(results)}/{len(todo)}] {outcome:9} {result['seconds']:6.1f} s  {name}"
               f"{'  by ' + ', '.join(by) if by else ''}", flush=True)
         everything = {**kept, **{result["id"]: result for result in results}}
@@ -153,9 +157,9 @@ def run(options, plan, own):
     for kind, judge in (("guard", judge_guard), ("rust", judge_rust)):
         new = []
         for _, name, what in (entry for entry in todo if entry[0] == kind):
-            known = kept.get(identity(kind, name, what))
-            if known:
-                results.append({**known, "explained": what.explained if kind == "guard" else what["explained"]})
+            known, explained = kept.get(identity(kind, name, what)), explained_of(kind, what)
+            if known and (known["outcome"] not in BAD or explained):
+                results.append({**known, "explained": explained})
             else:
                 new.append((name, what))
         if kind == "rust" and new:
