@@ -121,6 +121,7 @@ def report(results):
         survived = sum(number for (_, outcome), number in count.items() if outcome in BAD)
         print(f"{file:45}{count['guard', 'killed']:10}{total['guard']:10}{count['rust', 'killed']:12}{total['rust']:10}"
               f"{explained:12}{survived:10}")
+    print(f"{sum(result['outcome'] == 'unviable' for result in results)} more do not compile")
     unexplained = [result for result in results if result["outcome"] in BAD and not result["explained"]]
     for result in unexplained:
         print(f"{result['outcome'].upper()}: {result['name']}\n    {result['line']}", file=sys.stderr)

@@ -269,9 +269,11 @@ def planted(source, mutants):
 
 
 def body_of(source, function):
-    """Where the body of a function begins."""
-    depth = 0
-    for place in range(function, len(source)):
+    """Where the body of a function begins; its documentation and attributes come first."""
+    depth, signature = 0, function
+    while source[signature:].lstrip().startswith(("//", "#[")):
+        signature = source.index("\n", signature) + 1
+    for place in range(signature, len(source)):
         depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(source[place], 0)
         if source[place] == "{" and depth == 0:
             return place

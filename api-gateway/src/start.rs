@@ -82,9 +82,11 @@ pub(crate) async fn serve(settings: Gateway) -> Result<(), StartError> {
     let public_url = settings.public_url(listener.local_addr().map_err(listen)?);
     let state = web::Data::new(State::new(&settings, &public_url).await?);
 
+    let mut first_admin = None;
     patiently(PATIENCE, async || {
         apply_migrations(&settings.migration_database_url, &settings.database_url).await?;
-        first_admin::ensure(&state, settings.initial_admin_password.as_ref()).await?;
+        let given = settings.initial_admin_password.as_ref();
+        first_admin::ensure(&state, given, &mut first_admin).await?;
         Ok(())
     })
     .await
@@ -111,10 +113,13 @@ async fn patiently(
     patience: Patience,
     mut step: impl AsyncFnMut() -> Result<(), StartError>,
 ) -> Result<(), StartError> {
-    let begun = Instant::now();
+    let mut away_since = None;
     loop {
         match step().await {
-            Err(error) if error.may_pass() && begun.elapsed() < patience.limit => {
+            Err(error)
+                if error.may_pass()
+                    && away_since.get_or_insert_with(Instant::now).elapsed() < patience.limit =>
+            {
                 tracing::warn!("Postgres cannot be reached; trying again: {error}");
                 tokio::time::sleep(patience.pause).await;
             }

@@ -54,11 +54,6 @@ impl Lease {
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lease was renewed by what was begun at `begun`.
-    pub fn set_renewed(&self, begun: Instant) {
-        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = begun;
-    }
-
     /// Whether nobody else can have the job yet. By the monotonic clock, which goes on while the process is frozen.
     pub fn holds(&self) -> bool {
         self.renewed().elapsed() < self.term()
@@ -77,8 +72,39 @@ impl Lease {
             + Send,
         T: Send,
     {
+        self.timed(work).await.map(|(_, done)| done)
+    }
+
+    /// As [`Lease::transact`], of work that renews the lease.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn renewing<T, F, W>(&self, work: F) -> Result<T, JobError>
+    where
+        F: Fn(Claim, Duration) -> W + Send + Sync,
+        W: for<'c> AsyncFnOnce(&'c mut TenantConn) -> Result<T, JobError>
+            + for<'c> ScopeFn<&'c mut TenantConn, Result<T, JobError>, Fut: Send>
+            + Send,
+        T: Send,
+    {
+        let (begun, done) = self.timed(work).await?;
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        *renewed = begun.max(*renewed);
+        Ok(done)
+    }
+
+    /// Also tells when the attempt that succeeded was begun.
+    async fn timed<T, F, W>(&self, work: F) -> Result<(Instant, T), JobError>
+    where
+        F: Fn(Claim, Duration) -> W + Send + Sync,
+        W: for<'c> AsyncFnOnce(&'c mut TenantConn) -> Result<T, JobError>
+            + for<'c> ScopeFn<&'c mut TenantConn, Result<T, JobError>, Fut: Send>
+            + Send,
+        T: Send,
+    {
         let mut failures = 0;
         loop {
+            let begun = Instant::now();
             let work = work(self.claim.clone(), self.term());
             match self.worker.database.tenant(self.claim.company_id, work).await {
                 Err(JobError::Database(error)) if error.is_unavailable() => {
@@ -88,7 +114,7 @@ impl Lease {
                     }
                     tokio::time::sleep(service_delay(failures)).await;
                 }
-                outcome => return outcome,
+                outcome => return outcome.map(|done| (begun, done)),
             }
         }
     }
@@ -98,12 +124,8 @@ impl Lease {
     /// # Errors
     /// [`JobError::Fenced`], or a fault.
     pub async fn renew(&self) -> Result<StopFlag, JobError> {
-        let begun = Instant::now();
-        let flag = self
-            .transact(|claim, term| async move |conn: &mut TenantConn| jobs::renew(conn, &claim, term).await)
-            .await?;
-        self.set_renewed(begun);
-        Ok(flag)
+        self.renewing(|claim, term| async move |conn: &mut TenantConn| jobs::renew(conn, &claim, term).await)
+            .await
     }
 
     /// Runs `work` while the lease is renewed beside it, and drops it when the lease is lost. For work that writes

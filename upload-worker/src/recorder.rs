@@ -114,7 +114,6 @@ impl Recorder {
                     return Err(error);
                 }
             }
-            self.lease.set_renewed(begun);
             self.flushed.notify_waiters();
         }
         Ok(())
@@ -156,7 +155,7 @@ impl Recorder {
         let outcomes = Arc::new(outcomes);
         let flag = self
             .lease
-            .transact(|claim, term| {
+            .renewing(|claim, term| {
                 let outcomes = outcomes.clone();
                 async move |conn: &mut TenantConn| {
                     let flag = jobs::record_outcomes(conn, &claim, term, &outcomes).await?;
@@ -252,7 +251,7 @@ impl Events for Recorder {
         let part_size_bytes = i64::try_from(part_size_bytes).map_err(|_| Lost)?;
         let recorded = self
             .lease
-            .transact(|claim, term| {
+            .renewing(|claim, term| {
                 let upload_id = upload_id.to_owned();
                 async move |conn: &mut TenantConn| {
                     jobs::multipart_opened(conn, &claim, term, number, &upload_id, part_size_bytes).await

@@ -91,7 +91,7 @@ async fn one_by_one(
             continue;
         }
         lease
-            .transact(|claim, term| {
+            .renewing(|claim, term| {
                 async move |conn: &mut TenantConn| jobs::suspect(conn, &claim, term, number).await
             })
             .await?;

@@ -37,7 +37,11 @@ pub struct Bucket {
     pub(crate) max_attempts: u32,
     /// Once cancelled, nothing waits for another attempt.
     pub(crate) patience: CancellationToken,
+    pub(crate) fence: Option<Fence>,
 }
+
+/// Says whether requests may still be sent.
+pub type Fence = Arc<dyn Fn() -> bool + Send + Sync>;
 
 pub(crate) struct Shared {
     name: String,
@@ -128,6 +132,7 @@ impl Bucket {
         Ok(Self {
             max_attempts: config.retry.max_attempts.max(1),
             patience: CancellationToken::new(),
+            fence: None,
             shared: Arc::new(Shared {
                 name: config.bucket,
                 storage_class,
@@ -179,6 +184,16 @@ impl Bucket {
     pub fn with_patience(&self, patience: CancellationToken) -> Self {
         Self {
             patience,
+            ..self.clone()
+        }
+    }
+
+    /// The same bucket, whose requests ask `fence` each time they have waited, for their turn or for another attempt:
+    /// when it says no, they are not sent, and end with the error of their last attempt.
+    #[must_use]
+    pub fn with_fence(&self, fence: Fence) -> Self {
+        Self {
+            fence: Some(fence),
             ..self.clone()
         }
     }

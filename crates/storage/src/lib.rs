@@ -23,7 +23,7 @@ mod verdict;
 mod write;
 mod xml;
 
-pub use bucket::{Bucket, GetObject, ObjectBody};
+pub use bucket::{Bucket, Fence, GetObject, ObjectBody};
 pub use checksum::{Checksum, Hasher, InvalidChecksum};
 pub use config::{Addressing, BucketConfig, ConfigError, Credentials, RetryPolicy, Timeouts};
 pub use error::{StorageError, StorageErrorKind};

@@ -9,6 +9,7 @@ use crate::pace::{Attempt, Sign};
 use crate::payload::{GivenUp, Payload, Progress, within};
 use crate::xml::error_answer;
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
 use http::header::{CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::BodyExt as _;
@@ -127,8 +128,7 @@ impl Bucket {
 
     /// Waits before the next attempt, or gives the failure back when there shall be none.
     async fn pause(&self, call: &Call<'_>, failure: Failure, attempts: u32) -> Result<(), Failed> {
-        let is_last =
-            attempts >= self.max_attempts || self.patience.is_cancelled() || self.shared.pace.is_hopeless();
+        let is_last = attempts >= self.max_attempts || !self.may_wait() || self.shared.pace.is_hopeless();
         if is_last || !failure.retryable || !self.shared.budget.spend() {
             return Err(Failed { failure, attempts });
         }
@@ -151,21 +151,36 @@ impl Bucket {
             "repeating a request to the store"
         );
         tokio::select! {
-            () = tokio::time::sleep(wait) => Ok(()),
-            () = self.patience.cancelled() => Err(Failed { failure, attempts }),
+            () = tokio::time::sleep(wait) => {}
+            () = self.patience.cancelled() => {}
         }
+        if self.may_wait() {
+            Ok(())
+        } else {
+            Err(Failed { failure, attempts })
+        }
+    }
+
+    /// Whether what waits, or has waited, may still be sent.
+    fn may_wait(&self) -> bool {
+        !self.patience.is_cancelled() && self.fence.as_ref().is_none_or(|fence| fence())
     }
 
     /// Waits for its turn, as long as there is patience.
     async fn turn(&self) -> Result<Attempt<'_>, Failure> {
+        let mut begin = std::pin::pin!(self.shared.pace.begin());
+        if let Some(turn) = begin.as_mut().now_or_never() {
+            return Ok(turn);
+        }
         tokio::select! {
             biased;
-            turn = self.shared.pace.begin() => Ok(turn),
-            () = self.patience.cancelled() => {
-                let message = "not sent: the store had asked for fewer requests";
-                Err(Failure::new(StorageErrorKind::Throttled, message))
-            }
+            turn = begin => if self.may_wait() {
+                return Ok(turn);
+            },
+            () = self.patience.cancelled() => {}
         }
+        let message = "not sent: the store had asked for fewer requests";
+        Err(Failure::new(StorageErrorKind::Throttled, message))
     }
 
     async fn opened(&self, call: &Call<'_>) -> Result<Response<Incoming>, Failure> {
@@ -399,6 +414,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use crate::config::{BucketConfig, Credentials};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
     use tokio_util::sync::CancellationToken;
 
@@ -465,6 +482,25 @@ mod tests {
             let failed = ended.expect("it waits on").unwrap_err();
             assert_eq!(failed.failure.kind, StorageErrorKind::Throttled);
         }
+    }
+
+    /// A worker that is frozen while it waits wakes with another's job.
+    #[tokio::test]
+    async fn nothing_is_repeated_once_the_fence_is_down() {
+        let is_up = Arc::new(AtomicBool::new(true));
+        let fence = Arc::clone(&is_up);
+        let bucket =
+            bucket("http://127.0.0.1:9000").with_fence(Arc::new(move || fence.load(Ordering::SeqCst)));
+        let call = Call::new("put", Method::PUT, Some("a"));
+        let soon = || Failure {
+            retry_after: Some(Duration::from_millis(50)),
+            ..Failure::new(StorageErrorKind::Throttled, "")
+        };
+        bucket.pause(&call, soon(), 1).await.unwrap();
+        let mut waiting = Box::pin(bucket.pause(&call, soon(), 1));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        is_up.store(false, Ordering::SeqCst);
+        waiting.await.unwrap_err();
     }
 
     #[tokio::test]

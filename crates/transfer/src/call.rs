@@ -69,7 +69,11 @@ impl<E: Events> Call<E> {
             bucket: plan
                 .bucket
                 .with_max_attempts(u32::from(plan.settings.max_attempts))
-                .with_patience(halted.clone()),
+                .with_patience(halted.clone())
+                .with_fence({
+                    let events = Arc::clone(&events);
+                    Arc::new(move || events.is_ours())
+                }),
             source: Arc::new(source),
             events,
             share: engine.share_of(&plan.token_prefix, concurrency),

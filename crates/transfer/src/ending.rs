@@ -58,7 +58,7 @@ pub(crate) async fn abort<E: Events>(call: &Call<E>, key: &str, id: &UploadId) {
     }
 }
 
-/// Aborts an upload that nobody else knows of, as far as that is possible.
+/// Aborts an upload that only this call knows of, as far as that is possible.
 pub(crate) async fn abort_whatever_was_told<E: Events>(call: &Call<E>, key: &str, id: &UploadId) {
     // Not the call's own bucket, which may have run out of patience.
     let bucket = call.plan.bucket.with_max_attempts(ABORT_ATTEMPTS);

@@ -194,7 +194,9 @@ enum Unopened {
     Lost,
 }
 
-/// Opens an upload and has its id made durable. Where that is refused, the upload is aborted: nobody else can.
+/// Opens an upload and has its id made durable. Where that is refused, the upload is aborted: nobody else knows of it.
+/// (Or the id was recorded, the answer to that lost, and the job then lost in the outage: whoever went on with the upload
+/// begins anew.)
 async fn create_recorded<E: Events>(
     call: Arc<Call<E>>,
     number: i64,
@@ -215,6 +217,7 @@ async fn create_recorded<E: Events>(
         .await
         .is_err()
     {
+        call.halted.cancel();
         abort_whatever_was_told(&call, &key, &id).await;
         return Err(Unopened::Lost);
     }

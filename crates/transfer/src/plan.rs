@@ -87,8 +87,8 @@ pub trait Events: Send + Sync + 'static {
     /// The store confirmed a file or a part that was just sent. Called often; must not block.
     fn stored(&self) {}
 
-    /// Whether the job is surely still the caller's. Asked before anything is sent that changes the store; once it is
-    /// not, the call goes on as after [`Stop::Drain`]. Called often; must not block.
+    /// Whether the job is surely still the caller's. Asked before anything is sent that changes the store, and before it
+    /// is sent again; once it is not, the call goes on as after [`Stop::Drain`]. Called often; must not block.
     fn is_ours(&self) -> bool {
         true
     }
@@ -103,7 +103,7 @@ pub trait Events: Send + Sync + 'static {
     /// is sent after it.
     ///
     /// # Errors
-    /// [`Lost`] ends the call at once; nothing more is sent but the abort of this upload, which nobody else knows of.
+    /// [`Lost`] ends the call at once; nothing more is sent but the abort of this upload.
     fn multipart_opened(
         &self,
         number: i64,
@@ -122,7 +122,7 @@ pub enum Stop {
     Drain,
     /// Start no further file, part or attempt; what is in flight ends. Multipart uploads are aborted.
     Cancel,
-    /// Stop at once and send nothing more, not even an abort.
+    /// Stop at once and send nothing more, not even an abort, but that of an upload which was just being opened.
     Abandon,
 }
 

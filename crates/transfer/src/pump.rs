@@ -53,6 +53,8 @@ impl<E: Events> Pump<E> {
         loop {
             let told = (*stop.borrow_and_update()).max(self.call.stop());
             if told == Stop::Abandon || self.lost {
+                // Ends the waits of what outlives this call: an upload that is just being opened.
+                self.call.halted.cancel();
                 self.running.shutdown().await;
                 break;
             }

@@ -263,3 +263,24 @@ async fn a_cancelled_file_is_not_completed() {
         (None, 0)
     );
 }
+
+/// The job is lost while the call finds out what became of an earlier upload.
+#[tokio::test]
+async fn no_upload_is_opened_once_the_job_is_anothers() {
+    let world = World::new().await;
+    world.write("large", 2 * PART);
+    let recorder = Arc::new(Recorder::default());
+    let is_anothers = Arc::clone(&recorder.is_anothers);
+    world
+        .proxy
+        .meanwhile(Kind::ListParts, move || is_anothers.store(true, Ordering::SeqCst));
+    let file = PlannedFile {
+        upload_id: Some("gone".to_owned()),
+        multipart_part_size_bytes: Some(PART as u64),
+        ..planned(1, "large", 2 * PART)
+    };
+    let summary = world.upload_to(vec![file], Arc::clone(&recorder)).await;
+    assert_eq!(summary.not_started, [1]);
+    assert_eq!(world.proxy.count(Kind::ListParts).arrived, 1);
+    assert_eq!(world.proxy.writes(), 0);
+}
