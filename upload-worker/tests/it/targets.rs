@@ -1,6 +1,7 @@
 //! Targets that are wrong, closed or away.
 
 use crate::fixture::{MIB, Place, STORE_PATIENCE_S, World, eventually, pseudo_random, shared};
+use dev_stack::s3::Trouble;
 use dev_stack::{S3Options, S3Server};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -119,6 +120,38 @@ async fn refused_credentials_fail_the_session_and_are_nowhere_to_be_read() {
             "a secret was told: it begins with {secret:.4}"
         );
     }
+}
+
+#[tokio::test]
+async fn credentials_that_expire_midway_fail_the_session_until_they_are_renewed() {
+    let mut place = shared().await.place("expired").await;
+    place.source.write_many(1_500);
+    place.source.write("parts", pseudo_random(40 * MIB, 7));
+    place.s3.set_latency(Duration::from_millis(100));
+    let id = place.start(json!({ "part_size_bytes": 5 * MIB })).await;
+    place.api.in_the_middle(&id, 100).await;
+    place.s3.set_trouble(Trouble {
+        expired_per_mille: 1_000,
+        ..Trouble::default()
+    });
+    let before = place.s3.requests();
+    let session = place.api.ended_as(&id, "failed").await;
+    assert_eq!(session["error_code"], "access_denied", "{session:#}");
+    let detail = session["error_detail"].as_str().unwrap();
+    assert!(detail.contains("ExpiredToken"), "{session:#}");
+    let failures = place.api.get(&format!("/api/sessions/{id}/failures")).await;
+    for failure in failures["items"].as_array().unwrap() {
+        // Those that were in flight.
+        assert_eq!(failure["error_code"], "access_denied", "{failures:#}");
+    }
+    let asked = place.s3.requests() - before;
+    assert!(asked < 300, "{asked} requests with credentials that have expired");
+    place.assert_consistent(&session).await;
+
+    place.s3.set_trouble(Trouble::default());
+    place.s3.set_latency(Duration::ZERO);
+    let session = place.retried(&session, "completed").await;
+    place.assert_delivered(&session).await;
 }
 
 #[tokio::test]

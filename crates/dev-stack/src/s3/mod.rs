@@ -380,6 +380,16 @@ fn refusal(fate: Fate) -> Option<http::Response<s3s::Body>> {
             "InternalError",
             "We encountered an internal error. Please try again.",
         ),
+        Fate::Expired => (
+            StatusCode::BAD_REQUEST,
+            "ExpiredToken",
+            "The provided token has expired.",
+        ),
+        Fate::Bucketless => (
+            StatusCode::NOT_FOUND,
+            "NoSuchBucket",
+            "The specified bucket does not exist",
+        ),
         _ => return None,
     };
     let xml = format!(

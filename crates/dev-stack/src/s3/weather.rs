@@ -26,12 +26,16 @@ pub struct Trouble {
     /// Of those that complete a multipart upload: not carried out, and answered with 200 and an error inside. Others
     /// are served.
     pub disguised_per_mille: u32,
+    /// Answered with 400 `ExpiredToken` before they are looked at.
+    pub expired_per_mille: u32,
+    /// Answered with 404 `NoSuchBucket` before they are looked at.
+    pub bucketless_per_mille: u32,
     /// More requests at a time than this are answered with 503 `SlowDown`.
     pub in_flight_limit: Option<u32>,
 }
 
 impl Trouble {
-    fn shares(&self) -> [(Fate, u32); 8] {
+    fn shares(&self) -> [(Fate, u32); 10] {
         [
             (Fate::Refused, self.refused_per_mille),
             (Fate::Failed, self.failed_per_mille),
@@ -41,6 +45,8 @@ impl Trouble {
             (Fate::Stalled, self.stalled_per_mille),
             (Fate::Corrupted, self.corrupted_per_mille),
             (Fate::Disguised, self.disguised_per_mille),
+            (Fate::Expired, self.expired_per_mille),
+            (Fate::Bucketless, self.bucketless_per_mille),
         ]
     }
 }
@@ -57,6 +63,8 @@ pub(super) enum Fate {
     Stalled,
     Corrupted,
     Disguised,
+    Expired,
+    Bucketless,
 }
 
 #[derive(Debug, Default)]

@@ -192,6 +192,8 @@ impl<'a> Injector<'a> {
             | Kind::S3Stalls
             | Kind::S3Corrupts
             | Kind::S3Disguises
+            | Kind::S3Expires
+            | Kind::S3Bucketless
             | Kind::S3Narrow => self.trouble_s3(kind),
             Kind::SourceEdited(edit) => self.edit_source(edit).await?,
             Kind::SessionCancelled | Kind::SessionPaused | Kind::KilledAt(_) | Kind::StoppedAt(_) => {}

@@ -44,6 +44,8 @@ pub(super) enum Kind {
     S3Stalls,
     S3Corrupts,
     S3Disguises,
+    S3Expires,
+    S3Bucketless,
     S3Narrow,
     SourceEdited(Edit),
     SessionCancelled,
@@ -57,7 +59,7 @@ pub(super) enum Kind {
 impl Kind {
     /// Those that the injector does, with how often: sessions are cancelled and paused by their clients, and processes
     /// that are armed die by themselves.
-    const INJECTED: [(Self, u32); 30] = [
+    const INJECTED: [(Self, u32); 32] = [
         (Self::WorkerKilled, 60),
         (Self::WorkersKilled, 5),
         (Self::WorkerStopped, 12),
@@ -82,6 +84,8 @@ impl Kind {
         (Self::S3Stalls, 4),
         (Self::S3Corrupts, 4),
         (Self::S3Disguises, 4),
+        (Self::S3Expires, 2),
+        (Self::S3Bucketless, 2),
         (Self::S3Narrow, 4),
         (Self::SourceEdited(Edit::Rewritten), 10),
         (Self::SourceEdited(Edit::Replaced), 6),
@@ -118,6 +122,8 @@ impl Kind {
             Self::S3Stalls => "S3 at 1 byte/s for 10 %",
             Self::S3Corrupts => "S3 tells 20 % wrong checksums",
             Self::S3Disguises => "S3 errors inside 200 of Complete",
+            Self::S3Expires => "S3 credentials expired",
+            Self::S3Bucketless => "S3 knows no bucket",
             Self::S3Narrow => "S3 503 above 4 at a time",
             Self::SourceEdited(Edit::Rewritten) => "files rewritten, mtime as before",
             Self::SourceEdited(Edit::Replaced) => "files replaced by rename",
@@ -142,6 +148,8 @@ impl Kind {
             Self::S3Stalls => trouble.stalled_per_mille = 100,
             Self::S3Corrupts => trouble.corrupted_per_mille = 200,
             Self::S3Disguises => trouble.disguised_per_mille = 500,
+            Self::S3Expires => trouble.expired_per_mille = 1_000,
+            Self::S3Bucketless => trouble.bucketless_per_mille = 1_000,
             Self::S3Narrow => trouble.in_flight_limit = Some(4),
             _ => return None,
         }

@@ -23,6 +23,8 @@ const EXPLAINED: &[&str] = &[
     "timeout",
     "checksum_mismatch",
     "worker_crashed",
+    "access_denied",
+    "no_such_bucket",
 ];
 
 /// Those that are explained where somebody works on the source. A worker that was stopped may write an older version
