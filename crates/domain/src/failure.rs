@@ -40,6 +40,8 @@ pub enum FileErrorCode {
     ChecksumMismatch,
     /// The object exists and may not be overwritten.
     AlreadyExists,
+    /// The object exists and is the same as the file.
+    Unchanged,
     /// Any other error of the store.
     StorageError,
 }
@@ -60,6 +62,7 @@ text_enum!(FileErrorCode {
     Timeout => "timeout",
     ChecksumMismatch => "checksum_mismatch",
     AlreadyExists => "already_exists",
+    Unchanged => "unchanged",
     StorageError => "storage_error",
 });
 

@@ -8,7 +8,7 @@ use crate::credentials::signer;
 use crate::endpoint::{Endpoint, not_public};
 use crate::error::{Failure, StorageError, StorageErrorKind};
 use crate::http_client::{Addresses, ClientKind, HttpClient, client, is_public};
-use crate::objects::{ListPage, ObjectInfo, unquoted_etag};
+use crate::objects::{ListFrom, ListPage, ObjectInfo, unquoted_etag};
 use crate::pace::{Admission, Pace};
 use crate::request::{Call, Failed, chain};
 use crate::xml;
@@ -211,17 +211,18 @@ impl Bucket {
         }
     }
 
-    /// One page of the objects whose keys begin with `prefix`, in the order of the keys' bytes. `continuation` is
-    /// [`ListPage::next`] of the page before.
+    /// One page of the objects whose keys begin with `prefix`, in the order of the keys' bytes.
     ///
     /// # Errors
     /// When the store does not list, after all attempts.
-    pub async fn list(&self, prefix: &str, continuation: Option<&str>) -> Result<ListPage, StorageError> {
+    pub async fn list(&self, prefix: &str, from: ListFrom<'_>) -> Result<ListPage, StorageError> {
         let mut call = Call::new("list", Method::GET, None);
         call.answers_xml = true;
         call.query = vec![("list-type", "2"), ("encoding-type", "url"), ("prefix", prefix)];
-        if let Some(token) = continuation {
-            call.query.push(("continuation-token", token));
+        match from {
+            ListFrom::Start => {}
+            ListFrom::After(key) => call.query.push(("start-after", key)),
+            ListFrom::Page(token) => call.query.push(("continuation-token", token)),
         }
         let reply = self
             .send(&call)

@@ -28,5 +28,5 @@ pub use checksum::{Checksum, Hasher, InvalidChecksum};
 pub use config::{Addressing, BucketConfig, ConfigError, Credentials, RetryPolicy, Timeouts};
 pub use error::{StorageError, StorageErrorKind};
 pub use http_client::is_public;
-pub use objects::{ListPage, ListedObject, ObjectInfo, OpenUpload, Part, Stored, UploadId, WriteOptions};
+pub use objects::{ListFrom, ListPage, ListedObject, ObjectInfo, OpenUpload, Part, Stored, UploadId, WriteOptions};
 pub use pace::Admission;

@@ -114,6 +114,17 @@ pub struct ObjectInfo {
     pub last_modified: Option<String>,
 }
 
+/// Where a listing begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListFrom<'a> {
+    /// With the first key.
+    Start,
+    /// With the first key whose bytes come after these.
+    After(&'a str),
+    /// Where an earlier page ended: its [`ListPage::next`].
+    Page(&'a str),
+}
+
 /// One page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListPage {

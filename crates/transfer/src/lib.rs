@@ -17,6 +17,7 @@ mod failure;
 mod fair;
 mod file;
 mod filter;
+mod listing;
 mod multipart;
 mod parts;
 mod plan;
@@ -28,6 +29,7 @@ mod walk;
 
 pub use engine::Engine;
 pub use filter::{Filter, InvalidPattern};
+pub use listing::{Listing, Look};
 pub use plan::{Events, FatalError, Lost, Outcome, PlannedFile, Stop, Summary, UploadPlan, key_for};
 pub use scan::{FoundFile, Scan, ScanError, ScanEvent, ScanOptions, ScanTotals, scan};
 pub use source::{InvalidSourcePath, SourceError, SourceRoot, check_source_path};

@@ -26,6 +26,10 @@ pub struct ScanOptions {
     pub filter: Filter,
     /// What to do with symbolic links.
     pub symlinks: Symlinks,
+    /// In the order of the bytes of the paths, as a store lists them: what is in a folder comes where the folder comes.
+    /// (Folders of more than some 100,000 entries are sorted in pieces. Paths that are no clean text, and folders of file
+    /// systems that do not tell them from files, may come elsewhere.)
+    pub in_key_order: bool,
 }
 
 /// A regular file to send.
@@ -102,8 +106,9 @@ pub struct Scan {
 
 /// Starts walking, on a thread for blocking work. Must be called within a tokio runtime.
 ///
-/// Every directory is listed once, nothing hidden is left out, no file is opened. The entries of a directory
-/// come in the order of their names (in very large directories: in sorted runs), before what is below it.
+/// Every directory is listed once, nothing hidden is left out, no file is opened. Unless they are wanted in the order of
+/// keys, the entries of a directory come in the order of their names (in very large directories: in sorted runs), before
+/// what is below it.
 #[must_use]
 pub fn scan(root: &SourceRoot, options: ScanOptions, stop: CancellationToken) -> Scan {
     let (sender, events) = mpsc::channel(CHANNEL_BATCHES);

@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Entries of a directory that are held and sorted at once, which bounds the memory of a huge one.
 const RUN_ENTRIES: usize = 4096;
+/// The same where the order of keys is asked for: fewer pieces are worth some 20 MiB.
+const KEY_RUN_ENTRIES: usize = 1 << 18;
 /// The system takes no longer path, so nothing deeper could be read; its key would be too long anyway.
 const MAX_PATH_BYTES: usize = 4096;
 
@@ -70,6 +72,7 @@ pub(crate) fn walk(
         base,
         filter: &options.filter,
         symlinks: options.symlinks,
+        in_key_order: options.in_key_order,
         stop,
         sink,
         stack: Vec::new(),
@@ -77,11 +80,31 @@ pub(crate) fn walk(
     };
     walk.list(&source, listing)?;
     drop(source);
-    while let Some(folder) = walk.stack.pop() {
-        walk.enter(folder)?;
+    while let Some(next) = walk.stack.pop() {
+        match next {
+            Next::Enter(folder) => walk.enter(folder)?,
+            Next::GoOn(level) => walk.list_in_key_order(level)?,
+        }
     }
     Ok(())
 }
+
+/// What is still to be done.
+enum Next {
+    Enter(Folder),
+    /// Only where the order of keys is asked for.
+    GoOn(Level),
+}
+
+/// A directory that is listed in the order of keys: what is left of it.
+struct Level {
+    folder: Rc<Opened>,
+    listing: Dir,
+    is_read: bool,
+    run: std::vec::IntoIter<Entry>,
+}
+
+type Entry = (CString, FileType);
 
 /// A directory that was met and not yet opened.
 struct Folder {
@@ -105,9 +128,10 @@ struct Walk<'a> {
     base: &'a [u8],
     filter: &'a Filter,
     symlinks: Symlinks,
+    in_key_order: bool,
     stop: &'a CancellationToken,
     sink: &'a mut Sink,
-    stack: Vec<Folder>,
+    stack: Vec<Next>,
     /// The error of a source that went away in the middle, with the cause.
     lost: &'a dyn Fn(String) -> ScanError,
 }
@@ -159,29 +183,22 @@ impl Walk<'_> {
     /// Reports what a directory holds, and puts the directories in it on the stack.
     fn list(&mut self, folder: &Rc<Opened>, mut listing: Dir) -> Result<(), ScanError> {
         self.sink.totals.directories += 1;
+        if self.in_key_order {
+            return self.list_in_key_order(Level {
+                folder: Rc::clone(folder),
+                listing,
+                is_read: false,
+                run: Vec::new().into_iter(),
+            });
+        }
         let below = self.stack.len();
-        let mut run: Vec<(CString, FileType)> = Vec::new();
         loop {
-            let entry = listing.read();
-            let ended = !matches!(entry, Some(Ok(_)));
-            match entry {
-                Some(Ok(entry)) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
-                Some(Ok(entry)) => run.push((entry.file_name().to_owned(), entry.file_type())),
-                Some(Err(error)) => self.unlistable(&folder.path, &error.into())?,
-                // The system says that a directory is at its end, too, when it is removed meanwhile.
-                None if self.was_removed(folder) => self.unlistable(&folder.path, &Errno::NOENT.into())?,
-                None => {}
+            let (mut run, is_read) = self.read_run(folder, &mut listing, RUN_ENTRIES)?;
+            run.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+            for (name, file_type) in run {
+                self.entry(folder, &name, file_type)?;
             }
-            if ended || run.len() >= RUN_ENTRIES {
-                run.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-                for (name, file_type) in run.drain(..) {
-                    if self.stop.is_cancelled() {
-                        return Err(ScanError::Stopped);
-                    }
-                    self.entry(folder, &name, file_type)?;
-                }
-            }
-            if ended {
+            if is_read {
                 break;
             }
         }
@@ -192,7 +209,58 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Reports what a directory holds up to the first directory in it, which comes next, and then the rest.
+    fn list_in_key_order(&mut self, mut level: Level) -> Result<(), ScanError> {
+        loop {
+            let below = self.stack.len();
+            for (name, file_type) in level.run.by_ref() {
+                self.entry(&level.folder, &name, file_type)?;
+                if self.stack.len() > below {
+                    self.stack.insert(below, Next::GoOn(level));
+                    return Ok(());
+                }
+            }
+            if level.is_read {
+                return Ok(());
+            }
+            let (mut run, is_read) = self.read_run(&level.folder, &mut level.listing, KEY_RUN_ENTRIES)?;
+            run.sort_unstable_by(|one, other| in_keys(one).cmp(in_keys(other)));
+            (level.run, level.is_read) = (run.into_iter(), is_read);
+        }
+    }
+
+    /// Reads the next entries of a directory; tells whether they were the last.
+    fn read_run(
+        &mut self,
+        folder: &Opened,
+        listing: &mut Dir,
+        limit: usize,
+    ) -> Result<(Vec<Entry>, bool), ScanError> {
+        let mut run = Vec::new();
+        while run.len() < limit {
+            match listing.read() {
+                Some(Ok(entry)) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+                Some(Ok(entry)) => run.push((entry.file_name().to_owned(), entry.file_type())),
+                Some(Err(error)) => {
+                    self.unlistable(&folder.path, &error.into())?;
+                    return Ok((run, true));
+                }
+                None => {
+                    // The system says that a directory is at its end, too, when it is removed meanwhile.
+                    if self.was_removed(folder) {
+                        self.unlistable(&folder.path, &Errno::NOENT.into())?;
+                    }
+                    return Ok((run, true));
+                }
+            }
+        }
+        Ok((run, false))
+    }
+
     fn entry(&mut self, folder: &Rc<Opened>, name: &CStr, file_type: FileType) -> Result<(), ScanError> {
+        if self.stop.is_cancelled() {
+            return Err(ScanError::Stopped);
+        }
         let path = join(&folder.path, name.to_bytes());
         match file_type {
             FileType::Directory => self.folder(folder, path, false),
@@ -265,12 +333,12 @@ impl Walk<'_> {
                 .sink
                 .failed(folder_text(&path), FileErrorCode::NameNotSupported, detail);
         }
-        self.stack.push(Folder {
+        self.stack.push(Next::Enter(Folder {
             parent: Rc::clone(parent),
             path,
             through_link,
             included,
-        });
+        }));
         Ok(())
     }
 
@@ -344,6 +412,12 @@ impl Walk<'_> {
     fn takes(&self, folder: &Opened, path: &PathText) -> bool {
         self.filter.takes_everything() || self.filter.takes_file(&path.text, folder.included)
     }
+}
+
+/// How an entry comes in the order of keys: what is in a folder has a slash behind the folder's name.
+fn in_keys((name, file_type): &Entry) -> impl Iterator<Item = u8> {
+    let slash = (*file_type == FileType::Directory).then_some(b'/');
+    name.to_bytes().iter().copied().chain(slash)
 }
 
 fn folder_text(path: &[u8]) -> PathText {

@@ -26,7 +26,8 @@ async fn listed(bucket: &Bucket, prefix: &str) -> Vec<String> {
     let mut keys = Vec::new();
     let mut next: Option<String> = None;
     loop {
-        let page = bucket.list(prefix, next.as_deref()).await.unwrap();
+        let from = next.as_deref().map_or(ListFrom::Start, ListFrom::Page);
+        let page = bucket.list(prefix, from).await.unwrap();
         keys.extend(page.objects.into_iter().map(|object| object.key));
         next = page.next;
         if next.is_none() {
@@ -243,12 +244,17 @@ pub(crate) async fn a_long_listing_comes_in_pages(store: &Store) {
         .put("other", Bytes::from_static(b"x"), &options(b"x"))
         .await
         .unwrap();
-    let first = bucket.list("many/", None).await.unwrap();
+    let first = bucket.list("many/", ListFrom::Start).await.unwrap();
     assert_eq!(first.objects.len(), 1_000);
     assert_eq!(first.objects[0].size_bytes, 1);
     assert!(first.objects[0].etag.is_some());
-    let second = bucket.list("many/", first.next.as_deref()).await.unwrap();
+    let second = first.next.as_deref().unwrap();
+    let second = bucket.list("many/", ListFrom::Page(second)).await.unwrap();
     assert_eq!(second.next, None);
+    let after = bucket.list("many/", ListFrom::After(&keys[999])).await.unwrap();
+    assert_eq!(after, second);
+    let between = bucket.list("many/", ListFrom::After("many/01003~")).await.unwrap();
+    assert_eq!(between.objects, second.objects[4..]);
     let found: Vec<String> = first
         .objects
         .into_iter()
@@ -280,7 +286,7 @@ pub(crate) async fn what_is_missing_is_named(store: &Store) {
             .await
             .unwrap_err(),
         nowhere.create_multipart("x", &options(b"")).await.unwrap_err(),
-        nowhere.list("", None).await.unwrap_err(),
+        nowhere.list("", ListFrom::Start).await.unwrap_err(),
         nowhere.head_bucket().await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), StorageErrorKind::NoSuchBucket, "{error}");

@@ -47,7 +47,7 @@ async fn lasting_failures_are_not_repeated() {
         (412, "PreconditionFailed", StorageErrorKind::PreconditionFailed),
     ] {
         let server = Faulty::start(move |_, _| refusal(status, code, "No.")).await;
-        let error = server.bucket("photos").list("", None).await.unwrap_err();
+        let error = server.bucket("photos").list("", ListFrom::Start).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.attempts(), error.is_retryable()),
             (kind, 1, false)
@@ -172,7 +172,7 @@ async fn an_answer_at_a_crawl_is_given_up_after_the_whole_time() {
     config.timeouts.idle = Duration::from_millis(400);
     config.timeouts.whole = Duration::from_millis(1_000);
     let bucket = Bucket::open(config).unwrap().with_max_attempts(1);
-    let error = bucket.list("", None).await.unwrap_err();
+    let error = bucket.list("", ListFrom::Start).await.unwrap_err();
     assert_eq!(error.kind(), StorageErrorKind::Timeout);
     assert!(error.to_string().contains("not done after 1 s"), "{error}");
 }
