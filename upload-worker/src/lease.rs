@@ -2,10 +2,10 @@
 //! written exactly once.
 
 use crate::worker::{JobFailure, Worker, service_delay};
-use database::jobs::{self, Claim, JobError, StoreAway, WorkOrder};
+use database::jobs::{self, Claim, Ending, JobError, StoreAway, WorkOrder};
 use database::{ScopeFn, TenantConn};
 use domain::backoff::Backoff;
-use domain::{JobKind, JobState, QueuedJob, SessionErrorCode, StopFlag};
+use domain::{JobKind, QueuedJob, SessionErrorCode, StopFlag};
 use rand::Rng as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -159,19 +159,16 @@ impl Lease {
             .await
     }
 
-    /// Ends the job. `scan_completed`: the whole source was walked.
+    /// Ends the job.
     ///
     /// # Errors
     /// [`JobError::Fenced`], or a fault.
-    pub async fn end(&self, state: JobState, scan_completed: bool) -> Result<(), JobError> {
+    pub async fn end(&self, ending: Ending) -> Result<(), JobError> {
         let finish = self
             .transact(|claim, term| {
                 async move |conn: &mut TenantConn| {
                     jobs::renew(conn, &claim, term).await?;
-                    if scan_completed {
-                        jobs::scan_completed(conn, &claim).await?;
-                    }
-                    let finish = jobs::end(conn, &claim, state).await?;
+                    let finish = jobs::end(conn, &claim, ending).await?;
                     failpoint::at!("end.before_commit");
                     Ok(finish)
                 }
@@ -190,7 +187,7 @@ impl Lease {
         match failure {
             JobFailure::Fenced => Err(JobError::Fenced),
             JobFailure::Stopped => match self.renew().await? {
-                StopFlag::Cancel | StopFlag::Fail => self.end(JobState::Cancelled, false).await,
+                StopFlag::Cancel | StopFlag::Fail => self.end(Ending::Cancelled).await,
                 StopFlag::Run | StopFlag::Pause => self.release(Duration::ZERO, None).await,
             },
             JobFailure::NoPlace(delay) => self.release(delay, None).await,

@@ -9,10 +9,10 @@ use crate::target::Targets;
 use crate::worker::JobFailure;
 use chrono::{DateTime, Utc};
 use database::TenantConn;
-use database::jobs::{self, FoundFile};
+use database::jobs::{self, Ending, FoundFile};
 use database::sessions::{MAX_BYTES_PER_JOB, MAX_FILES_PER_JOB};
 use domain::object_key::{PathText, object_key};
-use domain::{FileErrorCode, FileStatus, JobState, StopFlag};
+use domain::{FileErrorCode, FileStatus, StopFlag};
 use settings::root_name;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub async fn run(lease: &Lease) -> Result<(), JobFailure> {
         Ok(totals) => {
             batch.flush().await?;
             tracing::info!(session_id = %lease.claim.session_id, files = totals.files, bytes = totals.bytes, failed = totals.failed, "scanned");
-            Ok(lease.end(JobState::Done, true).await?)
+            Ok(lease.end(Ending::ScanComplete).await?)
         }
         Err(ScanError::SourceUnreadable { path, detail }) => Err(JobFailure::Session {
             code: domain::SessionErrorCode::SourceUnreadable,

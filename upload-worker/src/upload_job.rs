@@ -5,8 +5,8 @@ use crate::places::Place;
 use crate::recorder::Recorder;
 use crate::worker::JobFailure;
 use database::TenantConn;
-use database::jobs::{self, JobError, PendingFile};
-use domain::{JobState, SessionErrorCode};
+use database::jobs::{self, Ending, JobError, PendingFile};
+use domain::SessionErrorCode;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -136,5 +136,5 @@ async fn settle(lease: &Lease, summary: Summary) -> Result<(), JobFailure> {
     if !summary.not_started.is_empty() {
         return Err(JobFailure::Stopped);
     }
-    Ok(lease.end(JobState::Done, false).await?)
+    Ok(lease.end(Ending::Done).await?)
 }

@@ -1,12 +1,12 @@
 //! A gateway with a database of its own, people to ask it, and the workers' part played by hand.
 
-use database::jobs::{self, Claim, Claiming, FileOutcome, FoundFile};
+use database::jobs::{self, Claim, Claiming, Ending, FileOutcome, FoundFile};
 use database::{Database, SystemConn, TenantConn, migrate};
 use dev_stack::Redis;
 use dev_stack::process::{Server, ServerCommand};
 use dev_stack::test_cluster::{TestCluster, TestDatabase};
 use domain::object_key::PathText;
-use domain::{CompanyId, FileErrorCode, FileStatus, JobState, QueuedJob, SessionId, SessionStatus};
+use domain::{CompanyId, FileErrorCode, FileStatus, QueuedJob, SessionId, SessionStatus};
 use identity::TokenSigner;
 use reqwest::{Method, StatusCode};
 use secrecy::SecretString;
@@ -410,8 +410,7 @@ impl<'w> Worker<'w> {
         self.database
             .tenant(self.company, async move |conn: &mut TenantConn| {
                 jobs::emit_batch(conn, &claim, LEASE, "samples", &files).await?;
-                jobs::scan_completed(conn, &claim).await?;
-                jobs::end(conn, &claim, JobState::Done).await
+                jobs::end(conn, &claim, Ending::ScanComplete).await
             })
             .await
             .unwrap();
@@ -455,7 +454,7 @@ impl<'w> Worker<'w> {
         let job: Option<QueuedJob> = self
             .database
             .tenant(self.company, async move |conn: &mut TenantConn| {
-                jobs::end(conn, &claim, JobState::Done).await
+                jobs::end(conn, &claim, Ending::Done).await
             })
             .await
             .unwrap();

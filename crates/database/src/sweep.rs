@@ -1,14 +1,14 @@
 //! The sweeper's half in Postgres: what was left behind is found and put right. Every worker has a sweeper; an
 //! advisory lock lets one work at a time.
 
-use crate::jobs::{self, JobError};
+use crate::jobs::{self, Ending, JobError};
 use crate::{DatabaseError, SystemConn};
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use domain::{CompanyId, JobId, JobState, QueuedJob, SessionId};
+use domain::{CompanyId, JobId, QueuedJob, SessionId};
 use uuid::Uuid;
 
 /// The lock that one sweeper holds at a time ("sweep" in ASCII).
@@ -117,7 +117,7 @@ pub async fn expire(conn: &mut SystemConn, job: &Overdue) -> Result<Option<Queue
             conn.raw(),
             JobId(job.id),
             job.epoch,
-            JobState::Dead,
+            Ending::Dead,
             CompanyId(row.company_id),
         )
         .await

@@ -106,6 +106,9 @@ pub(super) async fn lapse(world: &World, condition: &str) -> anyhow::Result<()> 
 
 /// Waits after errors are over.
 pub(super) async fn all_is_due(world: &World) -> anyhow::Result<()> {
-    let due = "UPDATE jobs SET run_after = now() WHERE state = 'ready' AND run_after > now() AND run_after < 'infinity'";
+    // It waits for nobody, as time does: else it would meet those that change several jobs, in a circle.
+    let due = "UPDATE jobs SET run_after = now() WHERE id IN (
+                   SELECT id FROM jobs WHERE state = 'ready' AND run_after > now() AND run_after < 'infinity'
+                   FOR UPDATE SKIP LOCKED)";
     Ok(world.sql.batch_execute(due).await?)
 }

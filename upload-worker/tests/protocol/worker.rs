@@ -4,10 +4,12 @@
 use super::world::{LEASE, LOCATION, World};
 use anyhow::ensure;
 use chrono::Utc;
-use database::jobs::{self, Claim, Claiming, FileOutcome, FoundFile, JobError, PendingFile, StoreAway};
+use database::jobs::{
+    self, Claim, Claiming, Ending, FileOutcome, FoundFile, JobError, PendingFile, StoreAway,
+};
 use database::{SystemConn, TenantConn};
 use domain::object_key::PathText;
-use domain::{FileErrorCode, FileStatus, JobId, JobKind, JobState, QueuedJob, SessionErrorCode, StopFlag};
+use domain::{FileErrorCode, FileStatus, JobId, JobKind, QueuedJob, SessionErrorCode, StopFlag};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::HashSet;
@@ -239,7 +241,7 @@ impl Held {
         };
         match (self.claim.kind, flag) {
             (JobKind::Finish, _) => self.finish(world, rng).await,
-            (_, StopFlag::Cancel | StopFlag::Fail) => self.end(world, rng, JobState::Cancelled, false).await,
+            (_, StopFlag::Cancel | StopFlag::Fail) => self.end(world, rng, Ending::Cancelled).await,
             (_, StopFlag::Pause) => self.release(world, rng).await,
             (JobKind::Scan, StopFlag::Run) => self.scan(world, rng).await,
             (JobKind::Upload, StopFlag::Run) => self.upload(world, rng).await,
@@ -252,7 +254,7 @@ impl Held {
         }
         let unsent = self.unsent.as_mut().unwrap();
         if unsent.is_empty() {
-            return self.end(world, rng, JobState::Done, true).await;
+            return self.end(world, rng, Ending::ScanComplete).await;
         }
         let rest = unsent.split_off(unsent.len().min(rng.random_range(1..=MAX_BATCH)));
         let batch = std::mem::replace(unsent, rest);
@@ -322,7 +324,7 @@ impl Held {
         let pending = async move |conn: &mut TenantConn| jobs::pending_files(conn, id, numbers).await;
         let mut files = world.db.tenant(self.claim.company_id, pending).await?;
         let Some(first) = files.first().map(|file| file.number) else {
-            return self.end(world, rng, JobState::Done, false).await;
+            return self.end(world, rng, Ending::Done).await;
         };
         if self.claim.is_isolated() {
             files.truncate(1);
@@ -415,20 +417,9 @@ impl Held {
         .await
     }
 
-    async fn end(
-        &self,
-        world: &World,
-        rng: &mut StdRng,
-        state: JobState,
-        scan_completed: bool,
-    ) -> anyhow::Result<(After, String)> {
+    async fn end(&self, world: &World, rng: &mut StdRng, ending: Ending) -> anyhow::Result<(After, String)> {
         let claim = self.claim.clone();
-        let end = async move |conn: &mut TenantConn| {
-            if scan_completed {
-                jobs::scan_completed(conn, &claim).await?;
-            }
-            jobs::end(conn, &claim, state).await
-        };
+        let end = async move |conn: &mut TenantConn| jobs::end(conn, &claim, ending).await;
         self.ended(world, rng, "ends", world.db.tenant(self.claim.company_id, end))
             .await
     }

@@ -18,6 +18,19 @@ struct EndedRow {
     finish_id: Option<i64>,
 }
 
+/// How a running job ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing of it is left to do.
+    Done,
+    /// A scan that walked the whole source: the session has all its files.
+    ScanComplete,
+    /// Its session was told to stop.
+    Cancelled,
+    /// It was given up.
+    Dead,
+}
+
 /// Ends a running scan or upload job; the one that leaves its session without open jobs adds the `finish` job.
 ///
 /// # Errors
@@ -25,25 +38,30 @@ struct EndedRow {
 pub async fn end(
     conn: &mut TenantConn,
     claim: &Claim,
-    state: JobState,
+    ending: Ending,
 ) -> Result<Option<QueuedJob>, JobError> {
     let company_id = claim.company_id;
-    end_running(conn.raw(), claim.job_id, claim.epoch, state, company_id).await
+    end_running(conn.raw(), claim.job_id, claim.epoch, ending, company_id).await
 }
 
 pub(crate) async fn end_running(
     conn: &mut AsyncPgConnection,
     job_id: JobId,
     epoch: i32,
-    state: JobState,
+    ending: Ending,
     company_id: CompanyId,
 ) -> Result<Option<QueuedJob>, JobError> {
+    let state = match ending {
+        Ending::Done | Ending::ScanComplete => JobState::Done,
+        Ending::Cancelled => JobState::Cancelled,
+        Ending::Dead => JobState::Dead,
+    };
     let row: EndedRow = sql_query(
         "WITH ended AS (
              UPDATE jobs SET state = $3, finished_at = now() WHERE id = $1 AND epoch = $2 AND state = 'running'
              RETURNING session_id, kind),
          session AS (
-             UPDATE sync_sessions s SET open_jobs = s.open_jobs - 1 FROM ended e
+             UPDATE sync_sessions s SET open_jobs = s.open_jobs - 1, scan_complete = s.scan_complete OR $4 FROM ended e
              WHERE s.id = e.session_id AND e.kind <> 'finish' RETURNING s.id, s.company_id, s.run, s.open_jobs),
          finish AS (
              INSERT INTO jobs (company_id, session_id, run, location, kind)
@@ -54,6 +72,7 @@ pub(crate) async fn end_running(
     .bind::<BigInt, _>(job_id.0)
     .bind::<Integer, _>(epoch)
     .bind::<Text, _>(state.as_str())
+    .bind::<Bool, _>(ending == Ending::ScanComplete)
     .get_result(conn)
     .await?;
     if !row.ended {
@@ -192,7 +211,7 @@ pub async fn fail_session(
     code: SessionErrorCode,
     detail: &str,
 ) -> Result<Option<QueuedJob>, JobError> {
-    let finish = end(conn, claim, JobState::Cancelled).await?;
+    let finish = end(conn, claim, Ending::Cancelled).await?;
     sql_query("UPDATE jobs SET last_error = $2 WHERE id = $1")
         .bind::<BigInt, _>(claim.job_id.0)
         .bind::<Text, _>(clean(&format!("{code}: {detail}")))

@@ -1,13 +1,13 @@
 //! Finish jobs: a last look at what is doubtful, and the final status of a session.
 
-use super::{Claim, JobError, clean, end, forget_outage, renew};
+use super::{Claim, Ending, JobError, clean, end, forget_outage, renew};
 use crate::schema::file_uploads;
 use crate::{DatabaseError, TenantConn};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use domain::{FileErrorCode, JobState, SessionId, SessionStatus, StopFlag};
+use domain::{FileErrorCode, SessionId, SessionStatus, StopFlag};
 use std::time::Duration;
 
 /// An uploaded file whose job was claimed more than once, or whose bucket had been missing: its object is looked at again
@@ -211,7 +211,7 @@ pub async fn finish_session(
     .get_result(conn.raw())
     .await?;
     forget_outage(conn.raw(), claim.session_id).await?;
-    end(conn, claim, JobState::Done).await?;
+    end(conn, claim, Ending::Done).await?;
     Ok(row.status.parse().map_err(DatabaseError::from)?)
 }
 

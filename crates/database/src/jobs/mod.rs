@@ -27,13 +27,13 @@ use uuid::Uuid;
 
 pub(crate) use away::forget_outage;
 pub use away::{StoreAway, await_store, store_answers};
+pub use ending::{Ending, disown, end, fail_session, release};
 pub(crate) use ending::{close_ready, end_running, stop_session};
-pub use ending::{disown, end, fail_session, release};
 pub(crate) use finishing::recount;
 pub use finishing::{
     DoubtfulFile, contradict, doubtful_files, finish_session, open_uploads, paths_of_session, uploads_aborted,
 };
-pub use scanning::{FoundFile, emit_batch, recorded_paths, scan_completed};
+pub use scanning::{FoundFile, emit_batch, recorded_paths};
 pub(crate) use uploading::fail_suspect;
 pub use uploading::{FileOutcome, PendingFile, multipart_opened, pending_files, record_outcomes, suspect};
 

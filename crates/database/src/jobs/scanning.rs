@@ -146,15 +146,3 @@ pub async fn recorded_paths(
         .map(|(number, text, is_encoded)| (number, PathText { text, is_encoded }))
         .collect())
 }
-
-/// Records that the whole source was walked. Call it in the transaction that ends the scan job.
-///
-/// # Errors
-/// The database's.
-pub async fn scan_completed(conn: &mut TenantConn, claim: &Claim) -> Result<(), DatabaseError> {
-    sql_query("UPDATE sync_sessions SET scan_complete = true WHERE id = $1")
-        .bind::<SqlUuid, _>(claim.session_id.0)
-        .execute(conn.raw())
-        .await?;
-    Ok(())
-}

@@ -1,6 +1,6 @@
 //! A database with a company, a project and a cycle, and the short ways tests take through it.
 
-use database::jobs::{self, Claim, Claiming, FileOutcome, FoundFile, JobError};
+use database::jobs::{self, Claim, Claiming, Ending, FileOutcome, FoundFile, JobError};
 use database::projects::NewProject;
 use database::sessions::{self, Moved, NewSession, Session, SessionError};
 use database::sweep::{self, Overdue};
@@ -184,10 +184,12 @@ impl Fixture {
         let claim = claim.clone();
         self.db
             .tenant(claim.company_id, async move |conn: &mut TenantConn| {
-                if scan_completed {
-                    jobs::scan_completed(conn, &claim).await?;
-                }
-                jobs::end(conn, &claim, domain::JobState::Done).await
+                let ending = if scan_completed {
+                    Ending::ScanComplete
+                } else {
+                    Ending::Done
+                };
+                jobs::end(conn, &claim, ending).await
             })
             .await
     }

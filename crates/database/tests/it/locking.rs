@@ -6,7 +6,7 @@ use database::TenantConn;
 use database::jobs::{self, Claiming, JobError};
 use database::sessions::{self, SessionError};
 use database::sweep;
-use domain::{FileStatus, JobState, SessionId};
+use domain::{FileStatus, SessionId};
 use std::cell::Cell;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -59,7 +59,7 @@ async fn a_retry_that_waits_for_a_session_keeps_nobody_from_writing_it_twice() {
     let writes = fixture
         .db
         .tenant(fixture.company, async move |conn: &mut TenantConn| {
-            jobs::end(conn, &scan, JobState::Done).await?;
+            jobs::end(conn, &scan, jobs::Ending::Done).await?;
             has_written.send(()).unwrap();
             go_on.await.unwrap();
             // A row that this transaction wrote already refers to its cycle anew.

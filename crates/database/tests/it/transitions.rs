@@ -3,10 +3,10 @@
 
 use crate::fixture::{Fixture, LEASE, found, outcome, write};
 use database::TenantConn;
-use database::jobs::{self, Claim, JobError};
+use database::jobs::{self, Claim, Ending, JobError};
 use database::sessions::{self, SessionError};
 use database::sweep;
-use domain::{FileStatus, JobState, SessionErrorCode, SessionId, SessionStatus};
+use domain::{FileStatus, SessionErrorCode, SessionId, SessionStatus};
 use std::time::Duration;
 
 /// Everything that the protocol writes, to be compared.
@@ -127,12 +127,12 @@ async fn an_earlier_holder_is_refused_whatever_it_writes() {
 
 #[tokio::test]
 async fn an_ended_job_stays_as_it_ended() {
-    for state in [JobState::Done, JobState::Cancelled, JobState::Dead] {
+    for ending in [Ending::Done, Ending::Cancelled, Ending::Dead] {
         let fixture = Fixture::new().await;
         let (_, claim) = fixture.uploading(2).await;
         let seen = fixture.let_lease_run_out().await;
-        let ending = claim.clone();
-        write!(fixture, |conn| jobs::end(conn, &ending, state))
+        let held = claim.clone();
+        write!(fixture, |conn| jobs::end(conn, &held, ending))
             .unwrap()
             .expect("the last job adds the finish job");
         let ended = everything(&fixture).await;
