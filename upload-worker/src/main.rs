@@ -4,6 +4,7 @@
 //! time: its jobs go to others when its leases run out.
 
 mod cleaner;
+mod existing;
 mod finish_job;
 mod lease;
 mod live;

@@ -4,12 +4,13 @@
 //! A scan that starts again (its worker vanished, or stopped) walks from the beginning and leaves out what is
 //! recorded already: it holds 128-bit hashes of those paths, 16 bytes a file.
 
+use crate::existing::Existing;
 use crate::lease::Lease;
 use crate::target::Targets;
 use crate::worker::JobFailure;
 use chrono::{DateTime, Utc};
 use database::TenantConn;
-use database::jobs::{self, Ending, FoundFile};
+use database::jobs::{self, Ending, FoundFile, ObjectMarks};
 use database::sessions::{MAX_BYTES_PER_JOB, MAX_FILES_PER_JOB};
 use domain::object_key::{PathText, object_key};
 use domain::{FileErrorCode, FileStatus, StopFlag};
@@ -34,7 +35,8 @@ pub async fn run(lease: &Lease) -> Result<(), JobFailure> {
     let order = lease.work_order().await?;
     let root = lease.keep(lease.worker.targets.source_root(&order)).await?;
     let options = Targets::scan_options(&order)?;
-    let mut batch = Batch::new(lease, &order).await?;
+    let existing = Existing::of(lease, &order).await?;
+    let mut batch = Batch::new(lease, &order, existing).await?;
     let _watched = lease.worker.live.watch(lease.claim.session_id);
 
     let stop = CancellationToken::new();
@@ -81,6 +83,7 @@ struct Batch<'a> {
     key_prefix: String,
     location: String,
     is_dry_run: bool,
+    existing: Option<Existing<'a>>,
     next_number: i64,
     recorded: HashSet<u128>,
     /// The texts of paths that another path could share.
@@ -91,12 +94,17 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    async fn new(lease: &'a Lease, order: &jobs::WorkOrder) -> Result<Self, JobFailure> {
+    async fn new(
+        lease: &'a Lease,
+        order: &jobs::WorkOrder,
+        existing: Option<Existing<'a>>,
+    ) -> Result<Self, JobFailure> {
         let mut batch = Self {
             lease,
             key_prefix: order.session.key_prefix.clone(),
             location: order.session.source_root.clone(),
             is_dry_run: order.session.settings.dry_run,
+            existing,
             next_number: 1,
             recorded: HashSet::new(),
             ambiguous: HashSet::new(),
@@ -148,9 +156,17 @@ impl<'a> Batch<'a> {
     }
 
     async fn add(&mut self, event: ScanEvent) -> Result<(), JobFailure> {
-        let Some(file) = self.classify(event) else {
+        let Some(mut file) = self.classify(event) else {
             return Ok(());
         };
+        if file.status == FileStatus::Pending {
+            if let Some(existing) = &mut self.existing {
+                existing.decide(&mut file).await?;
+            }
+            if self.is_dry_run && file.status == FileStatus::Pending {
+                file.status = FileStatus::Skipped;
+            }
+        }
         if self.files.is_empty() {
             self.since = Instant::now();
         }
@@ -204,8 +220,6 @@ impl<'a> Batch<'a> {
             } else if path.may_collide() && !self.ambiguous.insert(text_hash(&path)) {
                 let detail = "another file of this session gives the same object key".to_owned();
                 (status, error) = (FileStatus::Failed, Some((FileErrorCode::NameCollision, detail)));
-            } else if self.is_dry_run {
-                status = FileStatus::Skipped;
             }
         }
         let number = self.next_number;
@@ -218,6 +232,7 @@ impl<'a> Batch<'a> {
             modified_at,
             status,
             error,
+            object: ObjectMarks::default(),
         })
     }
 

@@ -4,7 +4,7 @@ use crate::worker::JobFailure;
 use anyhow::Context;
 use buckets::Buckets;
 use database::jobs::WorkOrder;
-use domain::{SessionErrorCode, SessionSettings};
+use domain::{OnExisting, SessionErrorCode, SessionSettings};
 use identity::sealing::SecretsKey;
 use settings::{SourceRoots, root_name};
 use std::sync::Arc;
@@ -79,6 +79,7 @@ impl Targets {
             source_path: order.session.source_path.clone(),
             filter,
             symlinks: settings.symlinks,
+            in_key_order: settings.on_existing != OnExisting::Overwrite,
         })
     }
 

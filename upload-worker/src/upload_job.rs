@@ -10,7 +10,7 @@ use domain::SessionErrorCode;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
-use transfer::{PlannedFile, Stop, Summary, UploadPlan};
+use transfer::{Existing, PlannedFile, Stop, Summary, UploadPlan};
 
 /// Runs an upload job to its end.
 ///
@@ -116,6 +116,10 @@ fn planned(file: PendingFile) -> PlannedFile {
         upload_id,
         multipart_part_size_bytes: part_size_bytes.and_then(|size| u64::try_from(size).ok()),
         attempts: u32::try_from(file.attempts).unwrap_or(0),
+        existing: file.existing.map(|object| Existing {
+            etag: object.etag,
+            checksum: object.checksum,
+        }),
     }
 }
 

@@ -18,6 +18,7 @@ use queue::Queue;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use storage::{StorageError, StorageErrorKind};
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -106,6 +107,32 @@ pub enum JobFailure {
     /// A fault of ours.
     #[error(transparent)]
     Database(database::DatabaseError),
+}
+
+impl From<StorageError> for JobFailure {
+    /// Of a request that no single file is to blame for.
+    fn from(error: StorageError) -> Self {
+        let detail = error.to_string();
+        match transfer::fatal_code(&error) {
+            Some(SessionErrorCode::StorageUnreachable) => Self::StoreAway(detail),
+            Some(code) => Self::Session {
+                code,
+                detail,
+                may_pass: false,
+            },
+            None if error.is_retryable() => Self::StoreAway(detail),
+            None if error.kind() == StorageErrorKind::AccessDenied => Self::Session {
+                code: SessionErrorCode::AccessDenied,
+                detail,
+                may_pass: false,
+            },
+            None => Self::Session {
+                code: SessionErrorCode::StorageMisconfigured,
+                detail,
+                may_pass: false,
+            },
+        }
+    }
 }
 
 impl From<JobError> for JobFailure {

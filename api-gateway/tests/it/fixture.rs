@@ -405,6 +405,7 @@ impl<'w> Worker<'w> {
                 modified_at: None,
                 status: FileStatus::Pending,
                 error: None,
+                object: jobs::ObjectMarks::default(),
             })
             .collect();
         self.database

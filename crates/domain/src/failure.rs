@@ -105,6 +105,7 @@ impl FileErrorCode {
                 "What the store received differs from what was read. Check network and memory, then retry."
             }
             Self::AlreadyExists => "An object with this key exists already and may not be overwritten.",
+            Self::Unchanged => "The bucket has it already; nothing is to be done.",
             Self::StorageError => "The store answered with an error; the detail says which. Retry.",
         }
     }

@@ -150,6 +150,13 @@ impl Hasher {
     }
 }
 
+/// Whether an ETag (without quotes) is the MD5 of these bytes, as it is of an object that was sent in one request and
+/// that the store does not encrypt with a key of its customer.
+#[must_use]
+pub fn is_md5_etag(etag: &str, bytes: &[u8]) -> bool {
+    etag.len() == 32 && hex::encode(md5(bytes)) == etag.to_ascii_lowercase()
+}
+
 /// The MD5 of bytes: what `Content-MD5` carries and a plain ETag is made of. Never used as a checksum of ours.
 pub(crate) fn md5(bytes: &[u8]) -> [u8; 16] {
     md5::Md5::digest(bytes).into()

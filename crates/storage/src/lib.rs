@@ -24,9 +24,11 @@ mod write;
 mod xml;
 
 pub use bucket::{Bucket, Fence, GetObject, ObjectBody};
-pub use checksum::{Checksum, Hasher, InvalidChecksum};
+pub use checksum::{Checksum, Hasher, InvalidChecksum, is_md5_etag};
 pub use config::{Addressing, BucketConfig, ConfigError, Credentials, RetryPolicy, Timeouts};
 pub use error::{StorageError, StorageErrorKind};
 pub use http_client::is_public;
-pub use objects::{ListFrom, ListPage, ListedObject, ObjectInfo, OpenUpload, Part, Stored, UploadId, WriteOptions};
+pub use objects::{
+    ListFrom, ListPage, ListedObject, ObjectInfo, OpenUpload, Part, Stored, UploadId, WriteOptions,
+};
 pub use pace::Admission;

@@ -75,7 +75,9 @@ impl From<StorageError> for Failure {
     }
 }
 
-fn fatal_code(error: &StorageError) -> Option<SessionErrorCode> {
+/// The cause, where an error of the store is one that every other request to the bucket would meet.
+#[must_use]
+pub fn fatal_code(error: &StorageError) -> Option<SessionErrorCode> {
     use StorageErrorKind as Kind;
     match error.kind() {
         // The client tried to connect as often as it may.

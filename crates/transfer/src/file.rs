@@ -3,6 +3,7 @@
 use crate::call::{Call, Lane, Stopped};
 use crate::ending::{self, LeftOpen};
 use crate::engine::Slot;
+use crate::existing;
 use crate::failure::Failure;
 use crate::multipart;
 use crate::plan::{Events, FatalError, Outcome, PlannedFile, UploadPlan, key_for};
@@ -54,6 +55,12 @@ pub(crate) enum Sent {
         etag: Option<String>,
         checksum: String,
         tries: u32,
+    },
+    /// The object there has the same bytes.
+    Unchanged {
+        stamp: Stamp,
+        etag: Option<String>,
+        checksum: Option<String>,
     },
     Failed(Failure),
     Cancelled,
@@ -126,6 +133,19 @@ pub(crate) async fn send<E: Events>(
             outcome.checksum = Some(checksum);
             outcome.attempts += tries;
         }
+        Sent::Unchanged {
+            stamp,
+            etag,
+            checksum,
+        } => {
+            outcome.status = FileStatus::Skipped;
+            outcome.size_bytes = stamp.size_bytes;
+            outcome.modified_at_ns = Some(stamp.modified_at_ns);
+            (outcome.etag, outcome.checksum) = (etag, checksum);
+            outcome.attempts += 1;
+            let detail = "the bucket has it with the same bytes";
+            outcome.error = Some((FileErrorCode::Unchanged, detail.to_owned()));
+        }
         Sent::Cancelled => {
             outcome.status = FileStatus::Cancelled;
             outcome.attempts += 1;
@@ -171,6 +191,16 @@ async fn send_small<E: Events>(call: &Arc<Call<E>>, file: &PlannedFile, key: Str
                 checksum,
                 stamp,
             })) => {
+                if let Some(existing) = &file.existing
+                    && existing::has_bytes(existing, &bytes, &checksum)
+                {
+                    let (etag, checksum) = (existing.etag.clone(), Some(checksum.to_string()));
+                    return Sent::Unchanged {
+                        stamp,
+                        etag,
+                        checksum,
+                    };
+                }
                 return put(call, file, &key, bytes, checksum, stamp).await;
             }
             Ok(Ok(Whole::Larger(size_bytes))) if size_bytes > limit_bytes => {

@@ -13,6 +13,7 @@ mod ancestry;
 mod call;
 mod ending;
 mod engine;
+mod existing;
 mod failure;
 mod fair;
 mod file;
@@ -28,8 +29,11 @@ mod source;
 mod walk;
 
 pub use engine::Engine;
+pub use failure::fatal_code;
 pub use filter::{Filter, InvalidPattern};
 pub use listing::{Listing, Look};
-pub use plan::{Events, FatalError, Lost, Outcome, PlannedFile, Stop, Summary, UploadPlan, key_for};
+pub use plan::{
+    Events, Existing, FatalError, Lost, Outcome, PlannedFile, Stop, Summary, UploadPlan, key_for,
+};
 pub use scan::{FoundFile, Scan, ScanError, ScanEvent, ScanOptions, ScanTotals, scan};
 pub use source::{InvalidSourcePath, SourceError, SourceRoot, check_source_path};

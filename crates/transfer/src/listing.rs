@@ -148,7 +148,12 @@ mod tests {
 
     #[test]
     fn the_text_before_a_key_comes_before_it_and_after_its_neighbours() {
-        for (key, earlier) in [("a/b", "a/a~~"), ("a/", "a.z"), ("\u{E000}", "\u{D7FE}"), ("x\0", "w")] {
+        for (key, earlier) in [
+            ("a/b", "a/a~~"),
+            ("a/", "a.z"),
+            ("\u{E000}", "\u{D7FE}"),
+            ("x\0", "w"),
+        ] {
             let before = just_before(key).unwrap();
             assert!(*before < *key, "{before:?} {key:?}");
             assert!(*before > *earlier, "{before:?} {earlier:?}");

@@ -4,6 +4,7 @@
 use crate::call::{Call, Lane};
 use crate::ending::{abort, abort_whatever_was_told, failed, stopped};
 use crate::engine::Slot;
+use crate::existing;
 use crate::failure::Failure;
 use crate::file::{READ_TRIES, Sent, changed, confirmed, rest, token, write_options};
 use crate::parts::{Parts, PartsEnd};
@@ -57,6 +58,19 @@ pub(crate) async fn send<E: Events>(
             }
             Err(Unread::Failed(failure)) => return failed(call, &key, resumable.as_ref(), failure).await,
         };
+        if resumable.is_none()
+            && let Some(existing) = &file.existing
+        {
+            match existing::is_same(call, existing, &opened).await {
+                Ok(true) => return existing::unchanged(existing, opened.stamp),
+                // It differs, or it changes: what is sent is looked at again.
+                Ok(false) | Err(Unread::Changed) => {}
+                Err(Unread::Failed(failure)) => return failed(call, &key, None, failure).await,
+            }
+            if !call.may_start() {
+                return stopped(call, &key, None).await;
+            }
+        }
         let upload = match resumable.take() {
             Some(id) => find(call, file, &key, &opened, id).await,
             None => create(call, file, &key, &opened).await,
@@ -313,7 +327,7 @@ fn lost_upload() -> Failure {
 }
 
 /// A checksum as it is recorded: `-{parts}` marks one that was made of the parts' checksums.
-fn text(checksum: &Checksum, is_composite: bool, parts: usize) -> String {
+pub(crate) fn text(checksum: &Checksum, is_composite: bool, parts: usize) -> String {
     if is_composite {
         format!("{checksum}-{parts}")
     } else {

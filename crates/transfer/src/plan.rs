@@ -45,6 +45,17 @@ pub struct PlannedFile {
     pub multipart_part_size_bytes: Option<u64>,
     /// How often it was tried in earlier calls.
     pub attempts: u32,
+    /// The object with its key that may have the same bytes: then nothing is sent.
+    pub existing: Option<Existing>,
+}
+
+/// What is known of the bytes of an object. Without either, it is taken to have others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Existing {
+    /// Its ETag, without quotes: the MD5 of its bytes, unless it was sent in parts or the store encrypts it.
+    pub etag: Option<String>,
+    /// Its checksum, as [`Outcome::checksum`].
+    pub checksum: Option<String>,
 }
 
 /// How one file ended.
@@ -52,7 +63,7 @@ pub struct PlannedFile {
 pub struct Outcome {
     /// Its number in the session.
     pub number: i64,
-    /// `Uploaded`, `Failed`, or `Cancelled`.
+    /// `Uploaded`, `Skipped` (the object there has the same bytes), `Failed`, or `Cancelled`.
     pub status: FileStatus,
     /// Its size in bytes as read (as planned, when it was not read).
     pub size_bytes: u64,
@@ -62,7 +73,7 @@ pub struct Outcome {
     pub etag: Option<String>,
     /// The object's checksum as `kind:base64`, with `-{parts}` behind it when it is one of the parts' checksums.
     pub checksum: Option<String>,
-    /// Why it was not uploaded, and in words.
+    /// Why it was not sent, and in words.
     pub error: Option<(FileErrorCode, String)>,
     /// How often it was tried, earlier calls included.
     pub attempts: u32,

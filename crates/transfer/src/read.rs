@@ -180,30 +180,36 @@ impl Opened {
         kind: ChecksumKind,
     ) -> Result<Vec<(Checksum, u64)>, Unread> {
         let mut parts = Vec::new();
-        let mut buffer = vec![0; HASH_BUFFER_BYTES];
-        let mut offset = 0;
+        let mut begin = 0;
         loop {
-            let end = self.stamp.size_bytes.min(offset + part_size_bytes);
-            let (begin, mut hasher) = (offset, Hasher::new(kind));
-            while offset < end {
-                let wanted =
-                    usize::try_from(end - offset).map_or(HASH_BUFFER_BYTES, |n| n.min(HASH_BUFFER_BYTES));
-                let room = buffer.get_mut(..wanted).unwrap_or_default();
-                let read = retry_on_intr(|| rustix::io::pread(&self.file, &mut *room, offset))
-                    .map_err(|error| unread("reading it", &error.into()))?;
-                if read == 0 {
-                    return Err(Unread::Changed);
-                }
-                hasher.update(room.get(..read).unwrap_or_default());
-                offset += read as u64;
-            }
+            let end = self.stamp.size_bytes.min(begin + part_size_bytes);
+            let mut hasher = Hasher::new(kind);
+            self.hash_into(&mut hasher, begin, end)?;
             parts.push((hasher.finish(), end - begin));
             if end == self.stamp.size_bytes {
-                break;
+                return Ok(parts);
             }
+            begin = end;
         }
-        self.check_unchanged()?;
-        Ok(parts)
+    }
+
+    /// Gives the bytes from `begin` to `end` to a hasher.
+    pub(crate) fn hash_into(&self, hasher: &mut Hasher, begin: u64, end: u64) -> Result<(), Unread> {
+        let mut buffer = vec![0; HASH_BUFFER_BYTES];
+        let mut offset = begin;
+        while offset < end {
+            let wanted =
+                usize::try_from(end - offset).map_or(HASH_BUFFER_BYTES, |n| n.min(HASH_BUFFER_BYTES));
+            let room = buffer.get_mut(..wanted).unwrap_or_default();
+            let read = retry_on_intr(|| rustix::io::pread(&self.file, &mut *room, offset))
+                .map_err(|error| unread("reading it", &error.into()))?;
+            if read == 0 {
+                return Err(Unread::Changed);
+            }
+            hasher.update(room.get(..read).unwrap_or_default());
+            offset += read as u64;
+        }
+        self.check_unchanged()
     }
 
     fn check_unchanged(&self) -> Result<(), Unread> {

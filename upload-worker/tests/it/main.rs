@@ -13,6 +13,7 @@ mod command_line;
 mod crashes;
 mod delivery;
 mod events;
+mod existing;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod fixture;

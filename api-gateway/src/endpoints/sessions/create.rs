@@ -10,7 +10,7 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use database::DatabaseError;
 use database::sessions::{self, Moved, NewSession, SessionError};
-use domain::{Compare, CycleId, OnExisting, Permission, SessionId, SessionSettings};
+use domain::{CycleId, Permission, SessionId, SessionSettings};
 use serde::Deserialize;
 use settings::SourceRoot;
 use utoipa::ToSchema;
@@ -64,18 +64,6 @@ impl CreateSession {
 
 /// Settings that are described, and come with a later version.
 fn refuse_later_settings(settings: &SessionSettings) -> Result<(), ApiError> {
-    if settings.on_existing != OnExisting::Overwrite {
-        return Err(ApiError::not_supported(
-            "/settings/on_existing",
-            "Only \"overwrite\" is supported yet: every file is sent.",
-        ));
-    }
-    if settings.compare != Compare::SizeMtime {
-        return Err(ApiError::not_supported(
-            "/settings/compare",
-            "Only \"size_mtime\" is supported yet.",
-        ));
-    }
     if settings.bandwidth_limit_bytes_per_s.is_some() {
         return Err(ApiError::not_supported(
             "/settings/bandwidth_limit_bytes_per_s",
@@ -178,7 +166,7 @@ mod tests {
     fn settings_of_later_versions_are_refused_by_name() {
         assert!(refuse_later_settings(&SessionSettings::default()).is_ok());
         let later = SessionSettings {
-            on_existing: OnExisting::Fail,
+            bandwidth_limit_bytes_per_s: Some(1_000),
             ..SessionSettings::default()
         };
         assert_eq!(

@@ -50,6 +50,12 @@ pub(crate) struct SettingsArgs {
     /// Larger files go in parts of this size, 5MiB to 5GiB [default: 8MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) part_size: Option<u64>,
+    /// What to do with files that the bucket has already [default: overwrite]
+    #[arg(long, value_name = "WHAT", value_parser = ["overwrite", "skip_unchanged", "skip_existing", "fail"])]
+    pub(crate) on_existing: Option<String>,
+    /// How skip_unchanged tells: by size and time, or by reading the file [default: size_mtime]
+    #[arg(long, value_name = "HOW", value_parser = ["size_mtime", "checksum"])]
+    pub(crate) compare: Option<String>,
     /// The checksum that the store confirms [default: crc64nvme]
     #[arg(long, value_name = "KIND", value_parser = checksum_parser())]
     pub(crate) checksum: Option<String>,

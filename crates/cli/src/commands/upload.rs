@@ -143,6 +143,8 @@ fn settings_body(args: SettingsArgs) -> Result<Value> {
     put(&mut body, "concurrency", args.concurrency);
     put(&mut body, "max_attempts", args.max_attempts);
     put(&mut body, "part_size_bytes", args.part_size);
+    put(&mut body, "on_existing", args.on_existing);
+    put(&mut body, "compare", args.compare);
     put(&mut body, "checksum", args.checksum);
     put(&mut body, "symlinks", args.symlinks);
     put(&mut body, "target_prefix", args.target_prefix);
@@ -172,6 +174,8 @@ mod tests {
             concurrency: None,
             max_attempts: None,
             part_size: None,
+            on_existing: None,
+            compare: None,
             checksum: None,
             symlinks: None,
             target_prefix: None,

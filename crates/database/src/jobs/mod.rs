@@ -8,6 +8,7 @@
 //! it is *running* (flush, end): the two never wait for each other in a circle.
 
 mod away;
+mod delivered;
 mod ending;
 mod finishing;
 mod scanning;
@@ -27,13 +28,14 @@ use uuid::Uuid;
 
 pub(crate) use away::forget_outage;
 pub use away::{StoreAway, await_store, store_answers};
+pub use delivered::{DeliveredFile, delivered_files, earlier_sessions};
 pub use ending::{Ending, disown, end, fail_session, release};
 pub(crate) use ending::{close_ready, end_running, stop_session};
 pub(crate) use finishing::recount;
 pub use finishing::{
     DoubtfulFile, contradict, doubtful_files, finish_session, open_uploads, paths_of_session, uploads_aborted,
 };
-pub use scanning::{FoundFile, emit_batch, recorded_paths};
+pub use scanning::{FoundFile, ObjectMarks, emit_batch, recorded_paths};
 pub(crate) use uploading::fail_suspect;
 pub use uploading::{FileOutcome, PendingFile, multipart_opened, pending_files, record_outcomes, suspect};
 

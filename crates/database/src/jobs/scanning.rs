@@ -27,6 +27,18 @@ pub struct FoundFile {
     pub status: FileStatus,
     /// The cause of that.
     pub error: Option<(FileErrorCode, String)>,
+    /// What is known of the object that has its key: of a `Skipped` file its own, of a `Pending` one that whose bytes are to
+    /// be compared.
+    pub object: ObjectMarks,
+}
+
+/// What is recorded of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectMarks {
+    /// Its ETag, without quotes.
+    pub etag: Option<String>,
+    /// `kind:base64`, with `-{parts}` behind it when it is one of the parts' checksums.
+    pub checksum: Option<String>,
 }
 
 #[derive(QueryableByName)]
@@ -57,12 +69,13 @@ pub async fn emit_batch(
     let job: JobIdRow = sql_query(
         "WITH found AS (
              INSERT INTO file_uploads (session_id, number, company_id, path, path_is_encoded, size_bytes, modified_at,
-                                       status, error_code, error_detail, finished_at)
+                                       status, error_code, error_detail, etag, checksum, finished_at)
              SELECT $1, f.number, $2, f.path, f.path_is_encoded, f.size_bytes, f.modified_at, f.status, f.error_code,
-                    f.error_detail, CASE WHEN f.status = 'pending' THEN NULL ELSE now() END
+                    f.error_detail, f.etag, f.checksum, CASE WHEN f.status = 'pending' THEN NULL ELSE now() END
              FROM unnest($3::bigint[], $4::text[], $5::boolean[], $6::bigint[], $7::timestamptz[], $8::text[],
-                         $9::text[], $10::text[])
-                  AS f(number, path, path_is_encoded, size_bytes, modified_at, status, error_code, error_detail)
+                         $9::text[], $10::text[], $14::text[], $15::text[])
+                  AS f(number, path, path_is_encoded, size_bytes, modified_at, status, error_code, error_detail,
+                       etag, checksum)
              ON CONFLICT DO NOTHING
              RETURNING status, size_bytes),
          sums AS (
@@ -105,6 +118,8 @@ pub async fn emit_batch(
     .bind::<Text, _>(location)
     .bind::<BigInt, _>(first.number)
     .bind::<BigInt, _>(last.number)
+    .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.object.etag.as_deref()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.object.checksum.as_deref()).collect::<Vec<_>>())
     .get_result(conn.raw())
     .await?;
     let job = job.id.map(|id| QueuedJob {

@@ -1,6 +1,6 @@
 //! Upload jobs: what is left of a range, and the outcomes of its files.
 
-use super::{Claim, JobError, clean, renew};
+use super::{Claim, JobError, ObjectMarks, clean, renew};
 use crate::schema::file_uploads;
 use crate::{DatabaseError, TenantConn};
 use chrono::{DateTime, Utc};
@@ -26,6 +26,8 @@ pub struct PendingFile {
     pub attempts: i32,
     /// The multipart upload that an earlier attempt left open, with the size of its parts.
     pub open_upload: Option<(String, i64)>,
+    /// The object whose bytes it is to be compared with.
+    pub existing: Option<ObjectMarks>,
 }
 
 /// What is left to do of the range `numbers`, in order.
@@ -37,7 +39,17 @@ pub async fn pending_files(
     session_id: SessionId,
     numbers: (i64, i64),
 ) -> Result<Vec<PendingFile>, DatabaseError> {
-    type Row = (i64, String, bool, i64, i32, Option<String>, Option<i64>);
+    type Row = (
+        i64,
+        String,
+        bool,
+        i64,
+        i32,
+        Option<String>,
+        Option<i64>,
+        Option<String>,
+        Option<String>,
+    );
     let rows: Vec<Row> = file_uploads::table
         .filter(file_uploads::session_id.eq(session_id.0))
         .filter(file_uploads::number.between(numbers.0, numbers.1))
@@ -51,18 +63,24 @@ pub async fn pending_files(
             file_uploads::attempts,
             file_uploads::upload_id,
             file_uploads::part_size_bytes,
+            file_uploads::etag,
+            file_uploads::checksum,
         ))
         .load(conn.raw())
         .await?;
     Ok(rows
         .into_iter()
         .map(
-            |(number, text, is_encoded, size_bytes, attempts, upload_id, part_size_bytes)| PendingFile {
-                number,
-                path: PathText { text, is_encoded },
-                size_bytes,
-                attempts,
-                open_upload: upload_id.zip(part_size_bytes),
+            |(number, text, is_encoded, size_bytes, attempts, upload_id, part_size_bytes, etag, checksum)| {
+                PendingFile {
+                    number,
+                    path: PathText { text, is_encoded },
+                    size_bytes,
+                    attempts,
+                    open_upload: upload_id.zip(part_size_bytes),
+                    existing: (etag.is_some() || checksum.is_some())
+                        .then_some(ObjectMarks { etag, checksum }),
+                }
             },
         )
         .collect())

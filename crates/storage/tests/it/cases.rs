@@ -5,7 +5,7 @@ use bytes::Bytes;
 use domain::ChecksumKind;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::collections::BTreeSet;
-use storage::{Bucket, Hasher, StorageErrorKind, UploadId, WriteOptions};
+use storage::{Bucket, Hasher, ListFrom, StorageErrorKind, UploadId, WriteOptions};
 
 pub(crate) const KINDS: [ChecksumKind; 3] = [
     ChecksumKind::Crc64nvme,
@@ -253,7 +253,10 @@ pub(crate) async fn a_long_listing_comes_in_pages(store: &Store) {
     assert_eq!(second.next, None);
     let after = bucket.list("many/", ListFrom::After(&keys[999])).await.unwrap();
     assert_eq!(after, second);
-    let between = bucket.list("many/", ListFrom::After("many/01003~")).await.unwrap();
+    let between = bucket
+        .list("many/", ListFrom::After("many/01003~"))
+        .await
+        .unwrap();
     assert_eq!(between.objects, second.objects[4..]);
     let found: Vec<String> = first
         .objects

@@ -10,7 +10,7 @@ use futures::TryStreamExt as _;
 use http::Method;
 use reqsign_core::time::Timestamp;
 use std::time::{Duration, Instant};
-use storage::{Bucket, Checksum, StorageErrorKind, UploadId, WriteOptions};
+use storage::{Bucket, Checksum, ListFrom, StorageErrorKind, UploadId, WriteOptions};
 use tokio::net::TcpListener;
 
 #[tokio::test]
@@ -47,7 +47,11 @@ async fn lasting_failures_are_not_repeated() {
         (412, "PreconditionFailed", StorageErrorKind::PreconditionFailed),
     ] {
         let server = Faulty::start(move |_, _| refusal(status, code, "No.")).await;
-        let error = server.bucket("photos").list("", ListFrom::Start).await.unwrap_err();
+        let error = server
+            .bucket("photos")
+            .list("", ListFrom::Start)
+            .await
+            .unwrap_err();
         assert_eq!(
             (error.kind(), error.attempts(), error.is_retryable()),
             (kind, 1, false)

@@ -106,6 +106,7 @@ async fn a_folder_that_the_disk_does_not_list_is_a_failed_row_and_the_rest_goes_
             source_path: source_path.to_owned(),
             filter: Filter::compile(&[], &[]).unwrap(),
             symlinks: Symlinks::Skip,
+            in_key_order: false,
         };
         let mut scan = scan(&world.plan().root, options, CancellationToken::new());
         let (mut files, mut failed) = (Vec::new(), Vec::new());

@@ -40,6 +40,7 @@ async fn found(root: &Path, source_path: &str, symlinks: Symlinks, filter: Filte
         source_path: source_path.to_owned(),
         filter,
         symlinks,
+        in_key_order: false,
     };
     let mut scan = scan(
         &SourceRoot::open(root).unwrap(),
@@ -379,6 +380,7 @@ async fn a_stopped_scan_says_so() {
         source_path: String::new(),
         filter: all(),
         symlinks: Symlinks::Skip,
+        in_key_order: false,
     };
     let stop = CancellationToken::new();
     stop.cancel();

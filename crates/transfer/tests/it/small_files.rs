@@ -75,6 +75,7 @@ async fn what_a_scan_finds_arrives_under_its_key() {
         source_path: "d".into(),
         filter: Filter::compile(&[], &[]).unwrap(),
         symlinks: Symlinks::Skip,
+        in_key_order: false,
     };
     let mut scan = scan(
         &world.plan().root,
@@ -94,6 +95,7 @@ async fn what_a_scan_finds_arrives_under_its_key() {
                 upload_id: None,
                 multipart_part_size_bytes: None,
                 attempts: 0,
+                existing: None,
             });
         }
     }

@@ -38,6 +38,7 @@ impl Held {
             source_path: "source".into(),
             filter: Filter::compile(&[], &[]).unwrap(),
             symlinks,
+            in_key_order: false,
         };
         let opened = SourceRoot::open(root.path()).unwrap();
         let scan = scan(&opened, options, CancellationToken::new());

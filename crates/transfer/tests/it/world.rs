@@ -204,6 +204,7 @@ pub(crate) fn planned(number: i64, path: &str, size: usize) -> PlannedFile {
         upload_id: None,
         multipart_part_size_bytes: None,
         attempts: 0,
+        existing: None,
     }
 }
 

@@ -1,0 +1,112 @@
+//! What earlier sessions of a cycle left in the bucket, for the scan that compares with it.
+
+use super::{Claim, ObjectMarks};
+use crate::schema::file_uploads;
+use crate::{DatabaseError, TenantConn};
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use domain::SessionId;
+use uuid::Uuid;
+
+/// A file that was delivered, or found delivered.
+#[derive(Clone, Debug)]
+pub struct DeliveredFile {
+    /// Its number in its session.
+    pub number: i64,
+    /// Below the source, as in its key.
+    pub path: String,
+    /// In bytes.
+    pub size_bytes: i64,
+    /// Of the version that was delivered.
+    pub modified_at: Option<DateTime<Utc>>,
+    /// Its object.
+    pub object: ObjectMarks,
+}
+
+#[derive(QueryableByName)]
+struct EarlierRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Text)]
+    key_prefix: String,
+}
+
+/// The earlier sessions of the claim's cycle that may have written below its target, with what their keys begin with;
+/// the latest first, at most `limit`.
+///
+/// # Errors
+/// The database's.
+pub async fn earlier_sessions(
+    conn: &mut TenantConn,
+    claim: &Claim,
+    limit: i64,
+) -> Result<Vec<(SessionId, String)>, DatabaseError> {
+    let rows: Vec<EarlierRow> = sql_query(
+        "SELECT e.id, e.key_prefix
+         FROM sync_sessions s
+         JOIN sync_sessions e ON e.company_id = s.company_id AND e.project_id = s.project_id AND e.cycle_id = s.cycle_id
+         WHERE s.id = $1 AND e.id < s.id AND e.files_uploaded + e.files_skipped > 0
+           AND (starts_with(e.key_prefix, s.key_prefix) OR starts_with(s.key_prefix, e.key_prefix))
+         ORDER BY e.id DESC LIMIT $2",
+    )
+    .bind::<SqlUuid, _>(claim.session_id.0)
+    .bind::<BigInt, _>(limit)
+    .load(conn.raw())
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (SessionId(row.id), row.key_prefix))
+        .collect())
+}
+
+/// What a session delivered, or found delivered: a page by number, after `after`.
+///
+/// # Errors
+/// The database's.
+pub async fn delivered_files(
+    conn: &mut TenantConn,
+    session_id: SessionId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<DeliveredFile>, DatabaseError> {
+    type Row = (
+        i64,
+        String,
+        i64,
+        Option<DateTime<Utc>>,
+        Option<String>,
+        Option<String>,
+    );
+    let rows: Vec<Row> = file_uploads::table
+        .filter(file_uploads::session_id.eq(session_id.0))
+        .filter(file_uploads::number.gt(after))
+        .filter(file_uploads::status.eq_any(["uploaded", "skipped"]))
+        .filter(file_uploads::etag.is_not_null())
+        .order(file_uploads::number.asc())
+        .limit(limit)
+        .select((
+            file_uploads::number,
+            file_uploads::path,
+            file_uploads::size_bytes,
+            file_uploads::modified_at,
+            file_uploads::etag,
+            file_uploads::checksum,
+        ))
+        .load(conn.raw())
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(
+            |(number, path, size_bytes, modified_at, etag, checksum)| DeliveredFile {
+                number,
+                path,
+                size_bytes,
+                modified_at,
+                object: ObjectMarks { etag, checksum },
+            },
+        )
+        .collect())
+}

@@ -1,0 +1,406 @@
+//! What to do with the files that the bucket has already: `on_existing` and `compare` of a session's settings.
+//!
+//! The bucket is listed once, page by page, beside a walk in the order of keys. A listing tells the size, the ETag and
+//! when the object was stored; what earlier sessions of the cycle recorded tells which version of the file that was.
+
+use crate::lease::Lease;
+use crate::worker::JobFailure;
+use chrono::{DateTime, Utc};
+use database::TenantConn;
+use database::jobs::{self, DeliveredFile, FoundFile, JobError, ObjectMarks, WorkOrder};
+use domain::{Compare, FileErrorCode, FileStatus, OnExisting};
+use std::time::Instant;
+use storage::ListedObject;
+use transfer::{Listing, Look};
+use twox_hash::XxHash3_128;
+
+/// How many earlier sessions are looked into.
+const MAX_SESSIONS: i64 = 100;
+/// How many recorded files are remembered, the latest first; some 70 bytes each. Of others the listing alone tells.
+const MAX_RECORDS: usize = 1_000_000;
+/// How many are read at a time.
+const PAGE: i64 = 10_000;
+
+/// The bucket beside the walk.
+pub struct Existing<'a> {
+    lease: &'a Lease,
+    key_prefix: String,
+    on_existing: OnExisting,
+    compare: Compare,
+    listing: Listing,
+    records: Records,
+    /// The session waits for a store that answers now.
+    is_awaited: bool,
+}
+
+impl<'a> Existing<'a> {
+    /// What a session's settings ask for; `None` where every file is sent.
+    ///
+    /// # Errors
+    /// When the bucket cannot be opened, or the job was lost.
+    pub async fn of(lease: &'a Lease, order: &WorkOrder) -> Result<Option<Self>, JobFailure> {
+        let settings = &order.session.settings;
+        if settings.on_existing == OnExisting::Overwrite {
+            return Ok(None);
+        }
+        let key_prefix = order.session.key_prefix.clone();
+        let records = if settings.on_existing == OnExisting::SkipUnchanged {
+            Records::load(lease).await?
+        } else {
+            Records::default()
+        };
+        Ok(Some(Self {
+            lease,
+            on_existing: settings.on_existing,
+            compare: settings.compare,
+            listing: Listing::below(lease.worker.targets.bucket(order)?, key_prefix.clone()),
+            key_prefix,
+            records,
+            is_awaited: lease.claim.away_for.is_some(),
+        }))
+    }
+
+    /// Decides on a file that would be sent.
+    ///
+    /// # Errors
+    /// When the store does not list, or the job was lost.
+    pub async fn decide(&mut self, file: &mut FoundFile) -> Result<(), JobFailure> {
+        let key = format!("{}{}", self.key_prefix, file.path.text);
+        loop {
+            match self.listing.look(&key) {
+                Look::Absent => return Ok(()),
+                Look::Found(object) => {
+                    let verdict = Verdict::of(
+                        object,
+                        file,
+                        &key,
+                        &self.records,
+                        (self.on_existing, self.compare),
+                    );
+                    verdict.note(file, object);
+                    return Ok(());
+                }
+                Look::Unknown => {
+                    let listing = &mut self.listing;
+                    let fetched = async { listing.fetch().await.map_err(JobFailure::from) };
+                    self.lease.keep(fetched).await?;
+                    if std::mem::take(&mut self.is_awaited) {
+                        self.store_answers().await?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Existing<'_> {
+    async fn store_answers(&self) -> Result<(), JobError> {
+        self.lease
+            .renewing(|claim, term| {
+                async move |conn: &mut TenantConn| {
+                    jobs::renew(conn, &claim, term).await?;
+                    jobs::store_answers(conn, &claim).await
+                }
+            })
+            .await
+    }
+}
+
+/// What becomes of a file whose key has an object.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is sent.
+    Differs,
+    /// It is sent unless the object has the same bytes.
+    Compare {
+        checksum: Option<String>,
+    },
+    Unchanged {
+        checksum: Option<String>,
+    },
+    IsThere,
+    MayNotBe,
+}
+
+impl Verdict {
+    fn of(
+        object: &ListedObject,
+        file: &FoundFile,
+        key: &str,
+        records: &Records,
+        (on_existing, compare): (OnExisting, Compare),
+    ) -> Self {
+        match on_existing {
+            OnExisting::Overwrite => return Self::Differs,
+            OnExisting::SkipExisting => return Self::IsThere,
+            OnExisting::Fail => return Self::MayNotBe,
+            OnExisting::SkipUnchanged => {}
+        }
+        if i64::try_from(object.size_bytes) != Ok(file.size_bytes) {
+            return Self::Differs;
+        }
+        let recorded = records.of(key, object.etag.as_deref().unwrap_or_default());
+        let checksum = |record: &Record| record.checksum.as_deref().map(str::to_owned);
+        if compare == Compare::Checksum {
+            // All that are of this object tell the same of it.
+            let checksum = recorded.iter().find_map(checksum);
+            return Self::Compare { checksum };
+        }
+        let stamp = stamp(file.size_bytes, file.modified_at);
+        if let Some(record) = recorded.iter().find(|record| record.stamp == stamp) {
+            let checksum = checksum(record);
+            return Self::Unchanged { checksum };
+        }
+        // Somebody else's object, as far as we know: it has this version if it was stored after the file came to rest.
+        let stored_at = object.last_modified.as_deref().and_then(parse_time);
+        match (stored_at, file.modified_at) {
+            (Some(stored_at), Some(modified_at)) if recorded.is_empty() && modified_at < stored_at => {
+                Self::Unchanged { checksum: None }
+            }
+            _ => Self::Differs,
+        }
+    }
+
+    fn note(self, file: &mut FoundFile, object: &ListedObject) {
+        let etag = object.etag.clone();
+        let mut end = |status, code, detail: &str| {
+            file.status = status;
+            file.error = Some((code, detail.to_owned()));
+        };
+        match self {
+            Self::Differs => {}
+            Self::Compare { checksum } => file.object = ObjectMarks { etag, checksum },
+            Self::Unchanged { checksum } => {
+                let detail = "the bucket has it with the same size, and stored since it was last modified";
+                end(FileStatus::Skipped, FileErrorCode::Unchanged, detail);
+                file.object = ObjectMarks { etag, checksum };
+            }
+            Self::IsThere => {
+                let detail = "the bucket has an object with its key";
+                end(FileStatus::Skipped, FileErrorCode::AlreadyExists, detail);
+            }
+            Self::MayNotBe => {
+                let detail = "the bucket has an object with its key, which may not be overwritten";
+                end(FileStatus::Failed, FileErrorCode::AlreadyExists, detail);
+            }
+        }
+    }
+}
+
+fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())
+}
+
+/// What earlier sessions delivered: which version of a file an object has, by key and ETag.
+#[derive(Default)]
+struct Records(Vec<Record>);
+
+struct Record {
+    /// Of the key and the ETag: the object that was stored then.
+    object: u128,
+    /// The version that was sent.
+    stamp: Stamp,
+    checksum: Option<Box<str>>,
+}
+
+impl Records {
+    async fn load(lease: &Lease) -> Result<Self, JobFailure> {
+        let sessions = lease
+            .transact(|claim, _| {
+                async move |conn: &mut TenantConn| {
+                    Ok(jobs::earlier_sessions(conn, &claim, MAX_SESSIONS).await?)
+                }
+            })
+            .await?;
+        let mut records = Self::default();
+        let mut since = Instant::now();
+        for (session_id, key_prefix) in sessions {
+            let mut after = 0;
+            loop {
+                let page = lease
+                    .transact(|_, _| {
+                        async move |conn: &mut TenantConn| {
+                            Ok(jobs::delivered_files(conn, session_id, after, PAGE).await?)
+                        }
+                    })
+                    .await?;
+                let Some(last) = page.last() else { break };
+                after = last.number;
+                records
+                    .0
+                    .extend(page.into_iter().map(|file| Record::new(&key_prefix, file)));
+                if since.elapsed() > lease.renew_after() {
+                    lease.renew().await?;
+                    since = Instant::now();
+                }
+                if records.0.len() >= MAX_RECORDS {
+                    tracing::info!(session_id = %lease.claim.session_id, "earlier sessions recorded more files than are remembered");
+                    return Ok(records.sorted());
+                }
+            }
+        }
+        Ok(records.sorted())
+    }
+
+    fn sorted(mut self) -> Self {
+        self.0.sort_unstable_by_key(|record| record.object);
+        self
+    }
+
+    /// The records of an object.
+    fn of(&self, key: &str, etag: &str) -> &[Record] {
+        let object = object_hash(key, etag);
+        let first = self.0.partition_point(|record| record.object < object);
+        let rest = self.0.get(first..).unwrap_or_default();
+        let count = rest.iter().take_while(|record| record.object == object).count();
+        rest.get(..count).unwrap_or_default()
+    }
+}
+
+impl Record {
+    fn new(key_prefix: &str, file: DeliveredFile) -> Self {
+        let key = format!("{key_prefix}{}", file.path);
+        Self {
+            object: object_hash(&key, file.object.etag.as_deref().unwrap_or_default()),
+            stamp: stamp(file.size_bytes, file.modified_at),
+            checksum: file.object.checksum.map(String::into_boxed_str),
+        }
+    }
+}
+
+fn object_hash(key: &str, etag: &str) -> u128 {
+    // No key has a byte 0xFF.
+    XxHash3_128::oneshot(&[key.as_bytes(), &[0xFF], etag.as_bytes()].concat())
+}
+
+/// Size in bytes and modification time, in whole microseconds of Unix time as Postgres keeps it.
+type Stamp = (i64, Option<i64>);
+
+fn stamp(size_bytes: i64, modified_at: Option<DateTime<Utc>>) -> Stamp {
+    (size_bytes, modified_at.map(|time| time.timestamp_micros()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+    use domain::object_key::PathText;
+
+    const KEY: &str = "p/C1/a.tif";
+
+    fn stored_at() -> DateTime<Utc> {
+        parse_time("2026-03-01T12:00:00.000Z").unwrap()
+    }
+
+    fn object(size_bytes: u64, etag: &str) -> ListedObject {
+        ListedObject {
+            key: KEY.into(),
+            size_bytes,
+            etag: Some(etag.into()),
+            last_modified: Some("2026-03-01T12:00:00.000Z".into()),
+        }
+    }
+
+    fn file(size_bytes: i64, age_s: i64) -> FoundFile {
+        FoundFile {
+            number: 1,
+            path: PathText::from_bytes(b"a.tif"),
+            size_bytes,
+            modified_at: Some(stored_at() - TimeDelta::seconds(age_s)),
+            status: FileStatus::Pending,
+            error: None,
+            object: ObjectMarks::default(),
+        }
+    }
+
+    /// That a file of 10 bytes, so many seconds older than the object, was delivered as an object with this ETag.
+    fn record(etag: &str, age_s: i64) -> Record {
+        let file = file(10, age_s);
+        let delivered = DeliveredFile {
+            number: 1,
+            path: file.path.text,
+            size_bytes: file.size_bytes,
+            modified_at: file.modified_at,
+            object: ObjectMarks {
+                etag: Some(etag.into()),
+                checksum: Some("crc64nvme:AAAAAAAAAAA=".into()),
+            },
+        };
+        Record::new("p/C1/", delivered)
+    }
+
+    fn verdict(object: &ListedObject, file: &FoundFile, records: Vec<Record>, compare: Compare) -> Verdict {
+        let records = Records(records).sorted();
+        Verdict::of(object, file, KEY, &records, (OnExisting::SkipUnchanged, compare))
+    }
+
+    #[test]
+    fn without_a_record_size_and_time_tell() {
+        let by_time = |size, age_s| {
+            verdict(
+                &object(10, "e"),
+                &file(size, age_s),
+                Vec::new(),
+                Compare::SizeMtime,
+            )
+        };
+        assert_eq!(by_time(10, 60), Verdict::Unchanged { checksum: None });
+        assert_eq!(by_time(10, 0), Verdict::Differs, "it may have been written since");
+        assert_eq!(by_time(10, -60), Verdict::Differs);
+        assert_eq!(by_time(11, 60), Verdict::Differs);
+        let nowhen = ListedObject {
+            last_modified: None,
+            ..object(10, "e")
+        };
+        let unknown = verdict(&nowhen, &file(10, 60), Vec::new(), Compare::SizeMtime);
+        assert_eq!(unknown, Verdict::Differs);
+    }
+
+    #[test]
+    fn a_record_of_the_object_tells_its_version_and_nothing_else_does() {
+        let recorded =
+            |age_s, records| verdict(&object(10, "e"), &file(10, age_s), records, Compare::SizeMtime);
+        let same = Verdict::Unchanged {
+            checksum: Some("crc64nvme:AAAAAAAAAAA=".into()),
+        };
+        assert_eq!(recorded(60, vec![record("e", 60)]), same);
+        // An older file was put in its place since, with as many bytes.
+        assert_eq!(recorded(90, vec![record("e", 60)]), Verdict::Differs);
+        // The version of an earlier delivery of just these bytes.
+        assert_eq!(recorded(90, vec![record("e", 60), record("e", 90)]), same);
+        // The object is another one than was recorded: as if nothing was.
+        assert_eq!(
+            recorded(60, vec![record("f", 90)]),
+            Verdict::Unchanged { checksum: None }
+        );
+    }
+
+    #[test]
+    fn by_checksum_the_size_decides_first_and_the_bytes_then() {
+        let by_bytes =
+            |size, records| verdict(&object(10, "e"), &file(size, -60), records, Compare::Checksum);
+        assert_eq!(by_bytes(11, Vec::new()), Verdict::Differs);
+        assert_eq!(by_bytes(10, Vec::new()), Verdict::Compare { checksum: None });
+        let checksum = Some("crc64nvme:AAAAAAAAAAA=".into());
+        assert_eq!(by_bytes(10, vec![record("e", 60)]), Verdict::Compare { checksum });
+        assert_eq!(
+            by_bytes(10, vec![record("f", 60)]),
+            Verdict::Compare { checksum: None }
+        );
+    }
+
+    #[test]
+    fn what_is_there_is_left_out_or_fails() {
+        let mut there = file(10, 60);
+        for (on_existing, status) in [
+            (OnExisting::SkipExisting, FileStatus::Skipped),
+            (OnExisting::Fail, FileStatus::Failed),
+        ] {
+            let settings = (on_existing, Compare::SizeMtime);
+            let object = object(99, "e");
+            Verdict::of(&object, &there, KEY, &Records::default(), settings).note(&mut there, &object);
+            assert_eq!(there.status, status);
+            assert_eq!(there.error.as_ref().unwrap().0, FileErrorCode::AlreadyExists);
+        }
+    }
+}
