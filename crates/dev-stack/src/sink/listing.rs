@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::answer::{Answer, escaped};
 use super::head::Head;
@@ -19,10 +19,7 @@ pub(super) fn objects(store: &Store, head: &Head, bucket: &str) -> Answer {
     let delimiter = head
         .parameter("delimiter")
         .filter(|delimiter| !delimiter.is_empty());
-    let after = ["continuation-token", "start-after", "marker"]
-        .iter()
-        .find_map(|name| head.parameter(name))
-        .unwrap_or_default();
+    let after = after(head);
     let most = most(head, "max-keys");
     let (mut contents, mut folders) = (String::new(), BTreeSet::new());
     let (mut last, mut count, mut is_truncated) = (String::new(), 0, false);
@@ -64,8 +61,8 @@ pub(super) fn objects(store: &Store, head: &Head, bucket: &str) -> Answer {
         );
     }
     let next = if is_truncated {
-        let last = name(head, &last);
-        format!("<NextContinuationToken>{last}</NextContinuationToken><NextMarker>{last}</NextMarker>")
+        let (token, marker) = (encoded(&last), name(head, &last));
+        format!("<NextContinuationToken>{token}</NextContinuationToken><NextMarker>{marker}</NextMarker>")
     } else {
         String::new()
     };
@@ -78,6 +75,17 @@ pub(super) fn objects(store: &Store, head: &Head, bucket: &str) -> Answer {
              {encoding}<IsTruncated>{is_truncated}</IsTruncated>{next}{contents}"
         ),
     )
+}
+
+/// The key behind which the listing goes on. A token is given back as it was given out: encoded.
+fn after(head: &Head) -> String {
+    if let Some(token) = head.parameter("continuation-token") {
+        return percent_decode_str(&token).decode_utf8_lossy().into_owned();
+    }
+    let asked = ["start-after", "marker"]
+        .iter()
+        .find_map(|name| head.parameter(name));
+    asked.unwrap_or_default()
 }
 
 fn folder_of<'a>(key: &'a str, prefix: &str, delimiter: &str) -> Option<&'a str> {
@@ -162,8 +170,12 @@ fn encoding(head: &Head) -> &'static str {
 /// A key as the client wants it.
 fn name(head: &Head, key: &str) -> String {
     if is_encoded(head) {
-        utf8_percent_encode(key, NON_ALPHANUMERIC).to_string()
+        encoded(key)
     } else {
         escaped(key)
     }
+}
+
+fn encoded(key: &str) -> String {
+    utf8_percent_encode(key, NON_ALPHANUMERIC).to_string()
 }

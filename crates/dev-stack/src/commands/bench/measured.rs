@@ -14,8 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::processes;
 
-/// How often its memory is looked at.
+/// How often its memory is looked at; more often at first, for the sake of those that end soon.
 const MEMORY_POLL: Duration = Duration::from_millis(10);
+const FIRST_MEMORY_POLL: Duration = Duration::from_millis(1);
 
 /// What a program took.
 #[derive(Clone, Copy, Debug)]
@@ -64,12 +65,13 @@ pub(super) async fn run(
         bail!("{} was not started", program.display());
     };
     let mut killer = Killer(Some(pid));
-    let mut peak_bytes = 0;
+    let (mut peak_bytes, mut poll) = (0, FIRST_MEMORY_POLL);
     let (status, wall): (ExitStatus, Duration) = loop {
         tokio::select! {
             ended = &mut ending => break ended??,
-            () = tokio::time::sleep(MEMORY_POLL) => {
+            () = tokio::time::sleep(poll) => {
                 peak_bytes = peak_bytes.max(processes::peak_bytes(pid).unwrap_or(0));
+                poll = MEMORY_POLL.min(poll * 2);
             }
         }
     };

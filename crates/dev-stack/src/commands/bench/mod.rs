@@ -203,6 +203,7 @@ impl Bench {
             set.read(&root)
         })
         .await??;
+        self.service.renew_workers().await?;
         let mut contestants = self.contestants(&set);
         step(&format!("{set}: every tool once, and every object compared"));
         let mut able = Vec::new();

@@ -62,7 +62,7 @@ impl Report {
     pub(super) fn markdown(&self) -> String {
         let mut text = self.machine.markdown();
         text += &format!(
-            "\nMedians of {} rounds, in brackets the least and the most; {} worker(s). MB/s are millions of bytes.\n",
+            "\nMedians of {} round(s), in brackets the least and the most; {} worker(s). MB/s are millions of bytes.\n",
             self.rounds, self.workers
         );
         if !self.is_judged() {
@@ -121,7 +121,7 @@ fn tools_table(result: &SetResult) -> String {
         let to_floor = floor_s.map_or("-".to_owned(), |floor_s| format!("{:.2}", wall.median / floor_s));
         let cells = [
             tool.tool.name().to_owned(),
-            wall.text(2),
+            wall.text(3),
             to_floor,
             grouped((result.set.files as f64 / wall.median).round() as u64),
             grouped((result.set.size_bytes() as f64 / wall.median / 1e6).round() as u64),
@@ -216,7 +216,7 @@ mod tests {
         };
         let table = tools_table(&result);
         assert!(
-            table.contains("| service | 1.50 (1.00–3.00) | 3.00 | 200 | 1 |"),
+            table.contains("| service | 1.500 (1.000–3.000) | 3.00 | 200 | 1 |"),
             "{table}"
         );
         assert!(recording_lines(&result).contains("log 200 (200–200) bytes a file"));

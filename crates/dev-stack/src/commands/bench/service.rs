@@ -81,6 +81,16 @@ impl Service {
         })
     }
 
+    /// Puts new workers in the places of those that run: what an earlier set left in their memory would count for the
+    /// next.
+    pub(super) async fn renew_workers(&mut self) -> anyhow::Result<()> {
+        for _ in self.stack.worker_pids() {
+            self.stack.stop_worker(0).await?;
+            self.stack.start_worker()?;
+        }
+        Ok(())
+    }
+
     /// Uploads a set once. Gives its figures and what the keys begin with.
     ///
     /// # Errors
