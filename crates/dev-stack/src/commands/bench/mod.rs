@@ -35,11 +35,11 @@ use sink_process::Sink;
 pub(crate) use tools::Tool;
 use tools::{Delivery, Program};
 
-/// Room for Postgres, its log and all other logs, beside the rows of files.
+/// Room for Postgres with its log, and for all other logs, beside the rows of files.
 const RESERVE_BYTES: u64 = 2 << 30;
 const SMALL_RESERVE_BYTES: u64 = 512 << 20;
-/// What is recorded of a file takes no more than this, with its log.
-const RECORD_BYTES: u64 = 1_500;
+/// What is recorded of a file takes no more than this. (The log is bounded, and part of the reserve.)
+const RECORD_BYTES: u64 = 500;
 /// What one tool leaves to be done behind it should not fall to the next.
 const PAUSE: Duration = Duration::from_millis(300);
 /// How often the scratch folder is tried to be removed, after a stop: servers may still write there.

@@ -69,7 +69,7 @@ impl Report {
             text += "\n**Small data sets, or a debug build: these figures show that the benchmark works, and nothing else.**\n";
         }
         for note in &self.notes {
-            text += &format!("\n- {note}");
+            text += &format!("\n- {}", note.replace('\n', " "));
         }
         if !self.notes.is_empty() {
             text.push('\n');

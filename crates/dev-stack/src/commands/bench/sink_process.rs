@@ -79,26 +79,7 @@ impl Sink {
     /// arrived.
     pub(super) async fn check_objects(&self, prefix: &str, expected: &Expected) -> anyhow::Result<()> {
         let told = self.ask(Method::GET, "objects").await?;
-        let prefix = format!("{BUCKET}/{prefix}");
-        for line in told.lines() {
-            let fields: Vec<&str> = line.split('\t').collect();
-            let [size, crc, _, path] = fields[..] else {
-                bail!("the sink says {line:?}");
-            };
-            let path = path.strip_prefix(&prefix);
-            let file = path.and_then(|path| expected.get(path));
-            let (size_bytes, expected_crc) =
-                file.with_context(|| format!("nobody should have sent {line:?}"))?;
-            if size.parse() != Ok(*size_bytes) || crc != format!("{expected_crc:016x}") {
-                bail!("{line:?} instead of {size_bytes} bytes with the checksum {expected_crc:016x}");
-            }
-        }
-        // No path is there twice, and all are expected.
-        let count = told.lines().count();
-        if count != expected.len() {
-            bail!("{count} objects instead of {}", expected.len());
-        }
-        Ok(())
+        compare(&told, &format!("{BUCKET}/{prefix}"), expected)
     }
 
     async fn ask(&self, method: Method, question: &str) -> anyhow::Result<String> {
@@ -115,5 +96,52 @@ impl Sink {
 
     pub(super) async fn stop(mut self) {
         self.server.stop().await;
+    }
+}
+
+/// Compares what the sink tells, a line an object, with what was sent.
+fn compare(told: &str, prefix: &str, expected: &Expected) -> anyhow::Result<()> {
+    let mut count = 0;
+    for line in told.lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [size, crc, _, path] = fields[..] else {
+            bail!("the sink says {line:?}");
+        };
+        let path = path.strip_prefix(prefix);
+        let file = path.and_then(|path| expected.get(path));
+        let (size_bytes, expected_crc) = file.with_context(|| format!("nobody should have sent {line:?}"))?;
+        if size.parse() != Ok(*size_bytes) || crc != format!("{expected_crc:016x}") {
+            bail!("{line:?} instead of {size_bytes} bytes with the checksum {expected_crc:016x}");
+        }
+        count += 1;
+    }
+    // No path is there twice, and all are expected.
+    if count != expected.len() {
+        bail!("{count} objects instead of {}", expected.len());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_object_must_be_what_was_sent() {
+        let expected = Expected::from([("a".to_owned(), (1, 0xab)), ("b/c".to_owned(), (2, 0xcd))]);
+        let good = "1\t00000000000000ab\t-\tbench/p/a\n2\t00000000000000cd\tCRC32:x\tbench/p/b/c\n";
+        compare(good, "bench/p/", &expected).unwrap();
+        for (part, wrong) in [
+            ("0ab", "0ac"),
+            ("00000000000000ab", "-"),
+            ("1\t0", "2\t0"),
+            ("p/a", "p/d"),
+            ("bench/p/a", "other/p/a"),
+            ("2\t00000000000000cd\tCRC32:x\tbench/p/b/c\n", ""),
+        ] {
+            let told = good.replacen(part, wrong, 1);
+            assert_ne!(told, good);
+            assert!(compare(&told, "bench/p/", &expected).is_err(), "{told}");
+        }
     }
 }
