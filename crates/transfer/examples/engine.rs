@@ -50,36 +50,9 @@ fn main() -> ExitCode {
 }
 
 async fn upload() -> Result<(), AnyError> {
-    let options = options()?;
-    let option = |name: &str| options.get(name).cloned().ok_or(format!("--{name} is missing"));
-    let root = SourceRoot::open(Path::new(&option("dir")?))?;
-    let credentials = Credentials::Static {
-        access_key_id: "bench".to_owned(),
-        secret_access_key: "bench-secret".to_owned().into(),
-        session_token: None,
-    };
-    let bucket = Bucket::open(BucketConfig {
-        endpoint_url: Some(option("endpoint-url")?.parse()?),
-        ..BucketConfig::new(option("bucket")?, "us-east-1", credentials)
-    })?;
-    let plan = Arc::new(UploadPlan {
-        company_id: CompanyId::new(),
-        root: root.clone(),
-        source_path: String::new(),
-        key_prefix: option("prefix")?,
-        settings: SessionSettings::default(),
-        token_prefix: "engine".to_owned(),
-        bucket,
-        is_patient: false,
-    });
-    let uploader = Uploader {
-        engine: Engine::new(CONCURRENCY, MEMORY_BYTES),
-        plan,
-        counts: Arc::default(),
-        places: Arc::new(Semaphore::new(JOBS)),
-    };
+    let uploader = Uploader::new(&options()?)?;
     let mut walk = scan(
-        &root,
+        &uploader.plan.root,
         ScanOptions {
             source_path: String::new(),
             filter: Filter::compile(&[], &[])?,
@@ -87,9 +60,7 @@ async fn upload() -> Result<(), AnyError> {
         },
         CancellationToken::new(),
     );
-    let (mut jobs, mut files, mut job_bytes) = (JoinSet::new(), Vec::new(), 0);
-    let mut number = 0;
-    // As soon as there is something, so that the first file need not wait for the end of the walk.
+    let (mut jobs, mut files, mut job_bytes, mut number) = (JoinSet::new(), Vec::new(), 0, 0);
     while let Some(events) = walk.events.recv().await {
         for event in events {
             let ScanEvent::File(file) = event else {
@@ -103,6 +74,7 @@ async fn upload() -> Result<(), AnyError> {
                 job_bytes = 0;
             }
         }
+        // While the walk is slower than what sends, nothing waits for more.
         if !files.is_empty() && walk.events.is_empty() {
             uploader.begin(&mut jobs, std::mem::take(&mut files)).await?;
             job_bytes = 0;
@@ -142,6 +114,35 @@ struct Uploader {
 }
 
 impl Uploader {
+    fn new(options: &HashMap<String, String>) -> Result<Self, AnyError> {
+        let option = |name: &str| options.get(name).cloned().ok_or(format!("--{name} is missing"));
+        let credentials = Credentials::Static {
+            access_key_id: "bench".to_owned(),
+            secret_access_key: "bench-secret".to_owned().into(),
+            session_token: None,
+        };
+        let bucket = Bucket::open(BucketConfig {
+            endpoint_url: Some(option("endpoint-url")?.parse()?),
+            ..BucketConfig::new(option("bucket")?, "us-east-1", credentials)
+        })?;
+        let plan = UploadPlan {
+            company_id: CompanyId::new(),
+            root: SourceRoot::open(Path::new(&option("dir")?))?,
+            source_path: String::new(),
+            key_prefix: option("prefix")?,
+            settings: SessionSettings::default(),
+            token_prefix: "engine".to_owned(),
+            bucket,
+            is_patient: false,
+        };
+        Ok(Self {
+            engine: Engine::new(CONCURRENCY, MEMORY_BYTES),
+            plan: Arc::new(plan),
+            counts: Arc::default(),
+            places: Arc::new(Semaphore::new(JOBS)),
+        })
+    }
+
     /// Begins to upload these files, when there is a place.
     async fn begin(
         &self,

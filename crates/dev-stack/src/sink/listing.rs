@@ -7,7 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 
 use super::answer::{Answer, escaped};
 use super::head::Head;
-use super::store::{Store, range};
+use super::store::{Object, Store, range};
 
 const PAGE: usize = 1_000;
 /// The sink keeps no times; clients want one.
@@ -43,18 +43,11 @@ pub(super) fn objects(store: &Store, head: &Head, bucket: &str) -> Answer {
             folders.insert(folder.to_owned());
             continue;
         }
-        // Writing to a text does not fail.
-        let _ = write!(
-            contents,
-            "<Contents><Key>{}</Key><LastModified>{TIME}</LastModified><ETag>&quot;{}&quot;</ETag><Size>{}</Size>\
-             <StorageClass>STANDARD</StorageClass></Contents>",
-            name(head, key),
-            object.etag,
-            object.size_bytes
-        );
+        contents += &listed(head, key, object);
     }
     for folder in &folders {
         let folder = name(head, folder);
+        // Writing to a text does not fail.
         let _ = write!(
             contents,
             "<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>"
@@ -74,6 +67,16 @@ pub(super) fn objects(store: &Store, head: &Head, bucket: &str) -> Answer {
             "<Name>{bucket}</Name><Prefix>{prefix}</Prefix><MaxKeys>{most}</MaxKeys><KeyCount>{count}</KeyCount>\
              {encoding}<IsTruncated>{is_truncated}</IsTruncated>{next}{contents}"
         ),
+    )
+}
+
+fn listed(head: &Head, key: &str, object: &Object) -> String {
+    format!(
+        "<Contents><Key>{}</Key><LastModified>{TIME}</LastModified><ETag>&quot;{}&quot;</ETag><Size>{}</Size>\
+         <StorageClass>STANDARD</StorageClass></Contents>",
+        name(head, key),
+        object.etag,
+        object.size_bytes
     )
 }
 

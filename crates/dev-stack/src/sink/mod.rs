@@ -17,6 +17,7 @@ mod listing;
 mod store;
 mod uploads;
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 
@@ -60,7 +61,12 @@ impl Sink {
     pub fn serve(self) -> anyhow::Result<()> {
         let store = Arc::new(Store::default());
         for stream in self.listener.incoming() {
-            let (stream, store) = (stream?, Arc::clone(&store));
+            let stream = match stream {
+                // It went before we came to it.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+                stream => stream?,
+            };
+            let store = Arc::clone(&store);
             std::thread::Builder::new()
                 .name("connection".to_owned())
                 .spawn(move || serve_one(stream, &store))

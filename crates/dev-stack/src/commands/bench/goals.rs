@@ -7,6 +7,8 @@ use super::run::Run;
 use super::sets::SetName;
 use super::tools::Tool;
 
+const MIB: u32 = 1 << 20;
+
 /// A goal, with what was measured for it.
 pub(super) struct Goal {
     what: &'static str,
@@ -31,106 +33,118 @@ pub(super) const NOT_MEASURED: [&str; 3] = [
 
 pub(super) fn goals(report: &Report) -> Vec<Goal> {
     let set = |name| report.sets.iter().find(|result| result.set.name == name);
-    let (a, b, c, d) = (set(SetName::A), set(SetName::B), set(SetName::C), set(SetName::D));
-    let wall = |run: &Run| run.wall_s;
+    let (a, d) = (set(SetName::A), set(SetName::D));
+    let mut goals = speed_goals(a, set(SetName::B), set(SetName::C));
+    goals.extend(volume_goals(a, d));
+    goals.extend(recording(
+        "A: Postgres' CPU for a file",
+        "A: write-ahead log for a file",
+        a,
+    ));
+    goals.extend(recording(
+        "D: Postgres' CPU for a file",
+        "D: write-ahead log for a file",
+        d,
+    ));
+    let mib = |bytes: u64| Some(bytes as f64 / f64::from(MIB));
+    goals.push(at_most(
+        "an idle worker's memory",
+        15.0,
+        "MiB",
+        mib(report.idle.worker_bytes),
+    ));
+    goals.push(at_most(
+        "an idle gateway's memory",
+        25.0,
+        "MiB",
+        mib(report.idle.gateway_bytes),
+    ));
+    goals
+}
+
+fn speed_goals(a: Option<&SetResult>, b: Option<&SetResult>, c: Option<&SetResult>) -> Vec<Goal> {
+    let cpu = |run: &Run| run.cpu.client_s;
     let to_floor = |result: Option<&SetResult>| ratio(result?, (Tool::Service, wall), (Tool::Floor, wall));
-    let service = |result: Option<&SetResult>, figure: fn(&Run) -> f64| result?.median(Tool::Service, figure);
-    let per_file = |result: Option<&SetResult>, figure: fn(&Run) -> f64| {
-        Some(service(result, figure)? / result?.set.files as f64)
-    };
-    let rate = |result: Option<&SetResult>| Some(1.0 / per_file(result, wall)?);
-    let postgres_us = |run: &Run| run.cpu.postgres_s.unwrap_or(f64::NAN) * 1e6;
-    let wal_bytes = |run: &Run| run.wal_bytes.map_or(f64::NAN, |bytes| bytes as f64);
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let goal = |what, bound, unit, measured| Goal {
-        what,
-        bound,
-        unit,
-        measured,
-    };
     vec![
-        goal(
+        at_least(
             "A: s5cmd takes so many times as long as the service",
-            Bound::AtLeast(4.0),
-            "x",
+            4.0,
             a.and_then(|a| ratio(a, (Tool::S5cmd, wall), (Tool::Service, wall))),
         ),
-        goal(
+        at_most(
             "A: the engine's CPU against the floor's",
-            Bound::AtMost(1.8),
+            1.8,
             "x",
-            a.and_then(|a| {
-                let cpu = |run: &Run| run.cpu.client_s;
-                ratio(a, (Tool::Engine, cpu), (Tool::Floor, cpu))
-            }),
+            a.and_then(|a| ratio(a, (Tool::Engine, cpu), (Tool::Floor, cpu))),
         ),
-        goal(
-            "B: the service's time against the floor's",
-            Bound::AtMost(2.0),
-            "x",
-            to_floor(b),
-        ),
-        goal(
-            "C: the service's time against the floor's",
-            Bound::AtMost(1.3),
-            "x",
-            to_floor(c),
-        ),
-        goal(
+        at_most("B: the service's time against the floor's", 2.0, "x", to_floor(b)),
+        at_most("C: the service's time against the floor's", 1.3, "x", to_floor(c)),
+    ]
+}
+
+fn volume_goals(a: Option<&SetResult>, d: Option<&SetResult>) -> Vec<Goal> {
+    let rate = |result: Option<&SetResult>| Some(1.0 / per_file(result, wall)?);
+    vec![
+        at_least(
             "D: files a second, against those of A",
-            Bound::AtLeast(0.9),
-            "x",
+            0.9,
             rate(d).zip(rate(a)).map(|(d, a)| d / a),
         ),
-        goal(
+        at_most(
             "D: the worker's peak memory",
-            Bound::AtMost(150.0),
+            150.0,
             "MiB",
-            service(d, |run| run.peak_bytes as f64 / f64::from(1 << 20)),
+            service(d, |run| run.peak_bytes as f64 / f64::from(MIB)),
         ),
-        goal(
+        at_most(
             "D: from the scan's claim until work on the first file begins",
-            Bound::AtMost(200.0),
+            200.0,
             "ms",
             service(d, |run| run.first_file_ms.unwrap_or(f64::NAN)),
         ),
-        goal(
-            "A: Postgres' CPU for a file",
-            Bound::AtMost(20.0),
-            "µs",
-            per_file(a, postgres_us),
-        ),
-        goal(
-            "A: write-ahead log for a file",
-            Bound::AtMost(700.0),
-            "bytes",
-            per_file(a, wal_bytes),
-        ),
-        goal(
-            "D: Postgres' CPU for a file",
-            Bound::AtMost(20.0),
-            "µs",
-            per_file(d, postgres_us),
-        ),
-        goal(
-            "D: write-ahead log for a file",
-            Bound::AtMost(700.0),
-            "bytes",
-            per_file(d, wal_bytes),
-        ),
-        goal(
-            "an idle worker's memory",
-            Bound::AtMost(15.0),
-            "MiB",
-            Some(mib(report.idle.worker_bytes)),
-        ),
-        goal(
-            "an idle gateway's memory",
-            Bound::AtMost(25.0),
-            "MiB",
-            Some(mib(report.idle.gateway_bytes)),
-        ),
     ]
+}
+
+/// What recording a file costs.
+fn recording(cpu: &'static str, wal: &'static str, result: Option<&SetResult>) -> [Goal; 2] {
+    let cpu_us = |run: &Run| run.cpu.postgres_s.unwrap_or(f64::NAN) * 1e6;
+    let wal_bytes = |run: &Run| run.wal_bytes.map_or(f64::NAN, |bytes| bytes as f64);
+    [
+        at_most(cpu, 20.0, "µs", per_file(result, cpu_us)),
+        at_most(wal, 700.0, "bytes", per_file(result, wal_bytes)),
+    ]
+}
+
+fn at_most(what: &'static str, limit: f64, unit: &'static str, measured: Option<f64>) -> Goal {
+    Goal {
+        what,
+        bound: Bound::AtMost(limit),
+        unit,
+        measured,
+    }
+}
+
+/// So many times as much as something else.
+fn at_least(what: &'static str, limit: f64, measured: Option<f64>) -> Goal {
+    Goal {
+        what,
+        bound: Bound::AtLeast(limit),
+        unit: "x",
+        measured,
+    }
+}
+
+fn wall(run: &Run) -> f64 {
+    run.wall_s
+}
+
+/// The median of a figure of the service.
+fn service(result: Option<&SetResult>, figure: fn(&Run) -> f64) -> Option<f64> {
+    result?.median(Tool::Service, figure)
+}
+
+fn per_file(result: Option<&SetResult>, figure: fn(&Run) -> f64) -> Option<f64> {
+    Some(service(result, figure)? / result?.set.files as f64)
 }
 
 /// The median of one tool's figure over that of another's.
