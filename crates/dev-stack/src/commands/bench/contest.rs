@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use super::measured;
 use super::report::{SetResult, ToolResult};
 use super::run::{Cpu, Run};
@@ -40,12 +38,17 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    pub(super) async fn contests(&mut self, sets: &[DataSet]) -> anyhow::Result<Vec<SetResult>> {
+    /// The results, and what ended the contests before their end.
+    pub(super) async fn contests(&mut self, sets: &[DataSet]) -> (Vec<SetResult>, Option<anyhow::Error>) {
         let mut results = Vec::new();
         for set in sets {
-            results.push(self.contest(*set).await.with_context(|| set.to_string())?);
+            match self.contest(*set).await {
+                Ok(result) => results.push(result),
+                // What was measured before may have taken hours: it is told all the same.
+                Err(error) => return (results, Some(error.context(set.to_string()))),
+            }
         }
-        Ok(results)
+        (results, None)
     }
 
     async fn contest(&mut self, set: DataSet) -> anyhow::Result<SetResult> {

@@ -64,7 +64,10 @@ pub(crate) async fn run(arguments: BenchArguments) -> anyhow::Result<ExitCode> {
     if let Some(path) = &arguments.json {
         write(path, &serde_json::to_string_pretty(&report.json())?)?;
     }
-    Ok(ExitCode::SUCCESS)
+    if report.is_whole {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::FAILURE)
 }
 
 fn scratch(dir: Option<&Path>) -> anyhow::Result<TempDir> {
@@ -134,8 +137,13 @@ async fn measure(arguments: &BenchArguments, folder: &Path) -> anyhow::Result<Re
         service,
         notes,
     };
-    let sets = bench.contests(&data_sets).await;
-    let notes = bench.notes;
+    let (sets, failure) = bench.contests(&data_sets).await;
+    let mut notes = bench.notes;
+    if let Some(failure) = &failure {
+        let note = format!("**the benchmark ended early**: {failure:#}");
+        step(&note);
+        notes.push(note);
+    }
     bench.service.stop().await;
     bench.sink.stop().await;
     Ok(Report {
@@ -145,7 +153,8 @@ async fn measure(arguments: &BenchArguments, folder: &Path) -> anyhow::Result<Re
         is_small: arguments.small,
         notes,
         idle,
-        sets: sets?,
+        sets,
+        is_whole: failure.is_none(),
     })
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Report {
     pub(super) notes: Vec<String>,
     pub(super) idle: Idle,
     pub(super) sets: Vec<SetResult>,
+    /// Every set that was asked for was measured.
+    pub(super) is_whole: bool,
 }
 
 /// What was measured with one data set.
@@ -96,6 +98,7 @@ impl Report {
             "rounds": self.rounds,
             "workers": self.workers,
             "is_small": self.is_small,
+            "is_whole": self.is_whole,
             "notes": self.notes,
             "idle_bytes": { "worker": self.idle.worker_bytes, "gateway": self.idle.gateway_bytes },
             "sets": sets,
@@ -234,6 +237,7 @@ mod tests {
                 gateway_bytes: 20 << 20,
             },
             sets: vec![result],
+            is_whole: true,
         };
         let text = report.markdown();
         assert!(text.contains("| at least 4 x | 4.00 x | not judged |"), "{text}");
