@@ -14,7 +14,7 @@ DEV_DIR ?= .dev
 WORKERS ?= 1
 export DEV_DIR WORKERS SOURCE
 
-.PHONY: help demo dev torture neighbour mutants test check generate bootstrap bootstrap-check format
+.PHONY: help demo dev bench torture neighbour mutants test check generate bootstrap bootstrap-check format
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ neighbour: bootstrap ## how long ten files wait beside another company's million
 	cargo build --locked $(if $(filter-out 0,$(or $(RELEASE),1)),--release) $(PROGRAMS)
 	@exec $(TARGET)/$(if $(filter-out 0,$(or $(RELEASE),1)),release,debug)/dev-stack neighbour --workers $(WORKERS) \
 	  $(if $(FILES),--files $(FILES)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
+
+bench: bootstrap ## the service against other tools and against the least there is: SETS=A,B,C,D, ROUNDS=, PEERS=, SMALL=1, JSON=, MARKDOWN=
+	cargo build --locked --release $(PROGRAMS) -p transfer --bins --example engine
+	@exec $(TARGET)/release/dev-stack bench $(if $(SETS),--sets $(SETS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(PEERS),--peers $(PEERS)) $(if $(FILES_D),--files-d $(FILES_D)) $(if $(filter-out 0,$(SMALL)),--small) \
+	  --workers $(WORKERS) $(if $(DIR),--dir $(DIR)) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
 test: bootstrap-check ## unit, integration and end-to-end tests
 	cargo build --locked --workspace --bins --features failpoints

@@ -15,6 +15,7 @@ pub mod s3;
 pub mod sample;
 pub mod secrets;
 pub mod shifted_clock;
+pub mod sink;
 pub mod stack;
 pub mod test_cluster;
 

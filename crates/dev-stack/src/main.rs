@@ -26,6 +26,16 @@ enum Command {
     Torture(TortureArguments),
     /// Measure how long ten files wait while another company has a million queued, against an idle service
     Neighbour(NeighbourArguments),
+    /// Measure the service against other tools and against the least that can be done
+    Bench(BenchArguments),
+    /// Answer S3 clients that upload, and drop what they send
+    Sink {
+        /// The port on 127.0.0.1
+        #[arg(long)]
+        port: u16,
+    },
+    /// Upload a directory by raw sockets: no signatures, no checksums
+    Floor(FloorArguments),
     /// Run a command with a throw-away, migrated database in DATABASE_URL
     WithDatabase {
         /// The command and its arguments
@@ -117,6 +127,61 @@ struct NeighbourArguments {
     json: Option<PathBuf>,
 }
 
+/// The options of `bench`.
+#[derive(clap::Args)]
+struct BenchArguments {
+    /// Which data sets
+    #[arg(long, value_delimiter = ',', default_value = "A,B,C", ignore_case = true)]
+    sets: Vec<commands::bench::SetName>,
+    /// How many files data set D has
+    #[arg(long, default_value_t = 1_000_000)]
+    files_d: usize,
+    /// How many timed rounds [default: 5; with --small 1]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Small data sets, and nothing is installed: shows that all works
+    #[arg(long)]
+    small: bool,
+    /// Who takes part beside the service [default: all; aws not with A and D, where it is slow]
+    #[arg(long, value_delimiter = ',')]
+    peers: Option<Vec<commands::bench::Tool>>,
+    /// How many workers
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// Where the files go, which are removed in the end [default: the system's folder for temporary files]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Write the figures to this file, too, as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write the tables to this file, too
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+}
+
+/// The options of `floor`.
+#[derive(clap::Args)]
+struct FloorArguments {
+    /// Where to: http://address:port
+    #[arg(long)]
+    endpoint_url: String,
+    /// The bucket
+    #[arg(long)]
+    bucket: String,
+    /// What the keys begin with
+    #[arg(long)]
+    prefix: String,
+    /// The directory
+    #[arg(long)]
+    dir: PathBuf,
+    /// How many connections, each with a thread
+    #[arg(long, default_value_t = 8)]
+    threads: usize,
+    /// The size of parts in MiB; larger files go in parts
+    #[arg(long, default_value_t = 16)]
+    part_mib: u64,
+}
+
 /// A number; a variable that is set to nothing counts as not set.
 fn number_or<const DEFAULT: usize>(text: &str) -> Result<usize, std::num::ParseIntError> {
     if text.is_empty() {
@@ -133,6 +198,15 @@ fn port(text: &str) -> Result<u16, std::num::ParseIntError> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // What is measured itself runs without what the others need.
+    let measured = match &arguments.command {
+        Command::Sink { port } => Some(dev_stack::sink::Sink::bind(*port).and_then(serve)),
+        Command::Floor(arguments) => Some(commands::bench::floor::run(arguments)),
+        _ => None,
+    };
+    if let Some(result) = measured {
+        return ended(result);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -146,9 +220,20 @@ fn main() -> ExitCode {
             Command::Demo(arguments) => commands::demo::run(arguments).await,
             Command::Torture(arguments) => commands::torture::run(arguments).await,
             Command::Neighbour(arguments) => commands::neighbour::run(arguments).await,
+            Command::Bench(arguments) => commands::bench::run(arguments).await,
             Command::WithDatabase { command } => commands::with_database::run(&command).await,
+            Command::Sink { .. } | Command::Floor(_) => Ok(ExitCode::SUCCESS),
         }
     });
+    ended(result)
+}
+
+fn serve(sink: dev_stack::sink::Sink) -> anyhow::Result<ExitCode> {
+    sink.serve()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
         eprintln!("dev-stack: {error:#}");
         ExitCode::FAILURE

@@ -287,13 +287,19 @@ impl Server {
 }
 
 /// A port of 127.0.0.1 that nobody listens on at the moment.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
     Ok(listener.local_addr()?.port())
 }
 
 /// The last lines of a file.
-pub(crate) fn tail(path: &Path) -> std::io::Result<String> {
+///
+/// # Errors
+/// When it cannot be read.
+pub fn tail(path: &Path) -> std::io::Result<String> {
     const TAIL_BYTES: u64 = 4096;
     let mut file = File::open(path)?;
     let from = file.metadata()?.len().saturating_sub(TAIL_BYTES);

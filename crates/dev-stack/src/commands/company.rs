@@ -18,6 +18,14 @@ pub(super) struct Company {
     project_id: String,
 }
 
+/// Where the objects of a project go.
+pub(super) struct Store {
+    pub(super) bucket: String,
+    pub(super) endpoint_url: String,
+    pub(super) access_key_id: String,
+    pub(super) secret_access_key: String,
+}
+
 /// A target for one session.
 pub(super) struct Target {
     pub(super) cycle_id: String,
@@ -26,12 +34,31 @@ pub(super) struct Target {
 }
 
 impl Company {
-    /// Enters a company, as the platform's admin, and makes its project, as its owner.
+    /// Enters a company, as the platform's admin, and makes its project, as its owner, with a bucket of the stack's S3
+    /// server.
     pub(super) async fn enter(
         stack: &Stack,
         admin: &Api,
         gateways: Arc<[String]>,
         number: usize,
+    ) -> anyhow::Result<Self> {
+        let s3 = stack.s3().context("the S3 server is down")?;
+        let store = Store {
+            bucket: format!("company-{number}"),
+            endpoint_url: s3.endpoint_url(),
+            access_key_id: s3.access_key_id().to_owned(),
+            secret_access_key: s3.secret_access_key().to_owned(),
+        };
+        s3.create_bucket(&store.bucket)?;
+        Self::enter_with(admin, gateways, number, &store).await
+    }
+
+    /// The same with a bucket that is there.
+    pub(super) async fn enter_with(
+        admin: &Api,
+        gateways: Arc<[String]>,
+        number: usize,
+        store: &Store,
     ) -> anyhow::Result<Self> {
         let body =
             json!({ "company_name": format!("Company {number}"), "company_code": format!("CO{number}") });
@@ -46,29 +73,26 @@ impl Company {
             "company_id": text(&company, "id")?,
         });
         admin.post("/api/users", body).await?;
-        let bucket = format!("company-{number}");
-        let s3 = stack.s3().context("the S3 server is down")?;
-        s3.create_bucket(&bucket)?;
         let api = Api::new(gateways, &username, &password);
         let project = api
             .post(
                 "/api/projects",
                 json!({
-                    "name": bucket,
-                    "bucket": bucket,
+                    "name": store.bucket,
+                    "bucket": store.bucket,
                     "region": "us-east-1",
                     "prefix": PREFIX,
-                    "endpoint_url": s3.endpoint_url(),
+                    "endpoint_url": store.endpoint_url,
                     "credentials": {
-                        "access_key_id": s3.access_key_id(),
-                        "secret_access_key": s3.secret_access_key(),
+                        "access_key_id": store.access_key_id,
+                        "secret_access_key": store.secret_access_key,
                     },
                 }),
             )
             .await?;
         Ok(Self {
             api: Arc::new(api),
-            bucket,
+            bucket: store.bucket.clone(),
             project_id: text(&project, "id")?,
         })
     }

@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod api;
+pub(crate) mod bench;
 mod company;
 pub(crate) mod demo;
 pub(crate) mod dev;

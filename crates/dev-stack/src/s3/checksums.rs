@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// One checksum algorithm, by the name S3 gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub(super) enum Algorithm {
+pub(crate) enum Algorithm {
     Crc32,
     Crc32c,
     Crc64nvme,
@@ -19,7 +19,7 @@ pub(super) enum Algorithm {
 }
 
 impl Algorithm {
-    pub(super) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Crc32,
         Self::Crc32c,
         Self::Crc64nvme,
@@ -27,7 +27,7 @@ impl Algorithm {
         Self::Sha256,
     ];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Crc32 => "CRC32",
             Self::Crc32c => "CRC32C",
@@ -37,7 +37,7 @@ impl Algorithm {
         }
     }
 
-    pub(super) fn header(self) -> &'static str {
+    pub(crate) fn header(self) -> &'static str {
         match self {
             Self::Crc32 => "x-amz-checksum-crc32",
             Self::Crc32c => "x-amz-checksum-crc32c",
@@ -203,7 +203,7 @@ fn crc_value(base64: &str) -> Option<u64> {
 
 /// The checksum of the whole object from those of its parts, each with its length in bytes. None for the SHAs,
 /// which cannot be joined.
-pub(super) fn join_crcs<'a>(
+pub(crate) fn join_crcs<'a>(
     algorithm: Algorithm,
     parts: impl Iterator<Item = (Option<&'a str>, u64)>,
 ) -> Option<String> {
@@ -216,7 +216,7 @@ pub(super) fn join_crcs<'a>(
 }
 
 /// The checksum of the parts' checksums, `-` and their number.
-pub(super) fn composite<'a>(
+pub(crate) fn composite<'a>(
     algorithm: Algorithm,
     parts: impl Iterator<Item = Option<&'a str>>,
 ) -> Option<String> {

@@ -6,7 +6,7 @@
 
 mod backend;
 mod bucket;
-mod checksums;
+pub(crate) mod checksums;
 mod drip;
 mod keys;
 mod listings;

@@ -8,4 +8,5 @@
 mod postgres;
 mod redis;
 mod s3;
+mod sink;
 mod stack;
