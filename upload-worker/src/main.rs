@@ -3,6 +3,7 @@
 //! Any number of them run side by side, on any number of machines. A worker that is killed costs nothing but
 //! time: its jobs go to others when its leases run out.
 
+mod allowance;
 mod cleaner;
 mod existing;
 mod finish_job;

@@ -1,6 +1,7 @@
 //! Where the engine reports to: outcomes are gathered and flushed in batches, each flush through the fence;
 //! live figures go to the board.
 
+use crate::allowance::Allowance;
 use crate::lease::Lease;
 use crate::places::Place;
 use chrono::{DateTime, Utc};
@@ -33,18 +34,20 @@ pub struct Recorder {
     stop: watch::Sender<Stop>,
     /// The store took something since this was last told to the database.
     answered: AtomicBool,
+    allowance: Option<Allowance>,
     /// Why a multipart upload could not be recorded.
     error: Mutex<Option<JobError>>,
 }
 
 impl Recorder {
-    /// For the job of `lease`, which sends to `bucket`; `planned_bytes` are the sizes its rows have now. What the
+    /// For the job of `lease`, which sends to `bucket`, at the pace of `allowance`; `planned_bytes` are the sizes its rows have now. What the
     /// session wants goes to the engine through `stop`.
     pub fn new(
         lease: Arc<Lease>,
         planned_bytes: HashMap<i64, i64>,
         place: Place,
         bucket: Bucket,
+        allowance: Option<Allowance>,
         stop: watch::Sender<Stop>,
     ) -> Self {
         Self {
@@ -57,6 +60,7 @@ impl Recorder {
             bucket,
             stop,
             answered: AtomicBool::new(false),
+            allowance,
             error: Mutex::default(),
         }
     }
@@ -200,6 +204,12 @@ fn time(time: SystemTime) -> DateTime<Utc> {
 impl Events for Recorder {
     fn stored(&self) {
         self.answered.store(true, Ordering::Relaxed);
+    }
+
+    async fn may_send(&self, bytes: u64) {
+        if let Some(allowance) = &self.allowance {
+            allowance.take(bytes).await;
+        }
     }
 
     fn is_ours(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The upload job: loads its range of files, runs the engine over them, and records what became of each.
 
+use crate::allowance::Allowance;
 use crate::lease::Lease;
 use crate::places::Place;
 use crate::recorder::Recorder;
@@ -51,6 +52,9 @@ pub async fn run(lease: &Arc<Lease>, mut place: Place) -> Result<(), JobFailure>
         planned_bytes,
         place,
         plan.bucket.clone(),
+        plan.settings
+            .bandwidth_limit_bytes_per_s
+            .map(|limit| Allowance::new(lease.worker.queue.clone(), lease.claim.session_id, limit)),
         stop,
     ));
     let _watched = lease.worker.live.watch(lease.claim.session_id);

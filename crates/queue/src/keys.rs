@@ -52,6 +52,11 @@ impl Keys {
         format!("{}live:{session}:{worker}", self.prefix)
     }
 
+    /// When the last reservation of a session's bandwidth ends; expires.
+    pub(crate) fn bandwidth(&self, session: SessionId) -> String {
+        format!("{}bandwidth:{session}", self.prefix)
+    }
+
     /// SET by score of the workers that are alive, and of when they told so.
     pub(crate) fn workers(&self) -> String {
         format!("{}workers", self.prefix)

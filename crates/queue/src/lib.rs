@@ -6,6 +6,7 @@
 //! No operation blocks for longer than [`OPERATION_TIMEOUT`] ([`Queue::wait`] aside), and each connects anew where the
 //! connection is gone. So nothing needs to be restarted when Redis was.
 
+mod bandwidth;
 mod hints;
 mod keys;
 mod lists;
@@ -23,6 +24,7 @@ use redis::{AsyncConnectionConfig, Client, RedisError};
 use hints::Hints;
 use keys::Keys;
 
+pub use bandwidth::{Bandwidth, FURTHEST_AHEAD};
 pub use domain::{ANY_LOCATION, QueuedJob};
 pub use lists::Line;
 pub use live::{ActiveFile, Live};

@@ -134,8 +134,19 @@ impl<E: Events> Call<E> {
         }
     }
 
-    /// Waits for a lane where the file needs one, and for a place.
-    pub(crate) async fn admit(self: Arc<Self>, is_large: bool) -> Result<(Option<Lane>, Slot), Stopped> {
+    /// Waits until the session may send so many bytes, and for a place: in this order, for whoever waits for bandwidth is
+    /// to hold up no other session.
+    pub(crate) async fn slot_to_send(&self, bytes: u64) -> Result<Slot, Stopped> {
+        self.events.may_send(bytes).await;
+        self.slot().await
+    }
+
+    /// Waits for a lane where the file needs one, and for a place to send so many bytes of it.
+    pub(crate) async fn admit(
+        self: Arc<Self>,
+        is_large: bool,
+        bytes: u64,
+    ) -> Result<(Option<Lane>, Slot), Stopped> {
         let lane = if is_large {
             Some(Lane {
                 _permit: Arc::clone(&self.lanes).acquire_owned().await?,
@@ -143,6 +154,6 @@ impl<E: Events> Call<E> {
         } else {
             None
         };
-        Ok((lane, self.slot().await?))
+        Ok((lane, self.slot_to_send(bytes).await?))
     }
 }

@@ -187,7 +187,7 @@ async fn admit<E: Events>(
 ) -> Result<(Slot, Memory), Stopped> {
     let slot = match slot {
         Some(slot) => slot,
-        None => call.slot().await?,
+        None => call.slot_to_send(size_bytes).await?,
     };
     Ok((slot, call.memory(size_bytes).await?))
 }

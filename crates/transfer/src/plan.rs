@@ -104,6 +104,12 @@ pub trait Events: Send + Sync + 'static {
         true
     }
 
+    /// Waits until so many bytes may be sent. Asked before a file or a part has a place, in the order of sending; what a
+    /// request is sent again for is not asked for again.
+    fn may_send(&self, _bytes: u64) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Work on a file begins. Must not block.
     fn started(&self, file: &PlannedFile);
 

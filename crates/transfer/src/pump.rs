@@ -65,7 +65,8 @@ impl<E: Events> Pump<E> {
             match self.waiting.front().filter(|_| told == Stop::Run) {
                 Some(next) if admission.is_none() => {
                     let is_large = file::is_large(&self.call.plan, next);
-                    admission = Some(Box::pin(Arc::clone(&self.call).admit(is_large)));
+                    let first_bytes = next.size_bytes.min(self.call.plan.settings.part_size_bytes);
+                    admission = Some(Box::pin(Arc::clone(&self.call).admit(is_large, first_bytes)));
                 }
                 Some(_) => {}
                 None if !self.running.is_empty() => admission = None,

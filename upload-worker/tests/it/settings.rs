@@ -4,6 +4,7 @@ use crate::fixture::{MIB, pseudo_random, shared};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
 
 fn causes(files: &[Value], status: &str) -> BTreeMap<String, String> {
     let text = |file: &Value, field: &str| file[field].as_str().unwrap_or_default().to_owned();
@@ -143,4 +144,25 @@ async fn a_source_may_be_one_file_or_an_empty_directory() {
         .await;
     assert!(place.assert_consistent(&none).await.is_empty());
     assert_eq!(none["scan_complete"], true);
+}
+
+#[tokio::test]
+async fn a_limit_of_bandwidth_holds_for_all_workers_together() {
+    const LIMIT: u64 = 4 * MIB;
+    let mut place = shared().await.place("bandwidth").await;
+    place.source.write_many(1_100);
+    place.source.write("parts", pseudo_random(12 * MIB, 3));
+    for number in 0..8 {
+        place
+            .source
+            .write(&format!("file {number}"), pseudo_random(MIB / 2, number));
+    }
+    let start = Instant::now();
+    let settings = json!({ "bandwidth_limit_bytes_per_s": LIMIT, "part_size_bytes": 5 * MIB });
+    let session = place.upload(settings, "completed").await;
+    let took = start.elapsed();
+    place.assert_delivered(&session).await;
+    // The last of them may be sent at once when its turn has come.
+    let least = Duration::from_secs((16 * MIB - 5 * MIB) / LIMIT);
+    assert!(took >= least, "{took:?} for 16 MiB");
 }

@@ -56,21 +56,9 @@ impl CreateSession {
             problems.add(format!("/settings/{}", problem.field), "invalid", problem.detail);
         }
         problems.finish()?;
-        refuse_later_settings(&settings)?;
         root.map(SourceRoot::location)
             .ok_or_else(|| ApiError::internal("a root that is none was let through"))
     }
-}
-
-/// Settings that are described, and come with a later version.
-fn refuse_later_settings(settings: &SessionSettings) -> Result<(), ApiError> {
-    if settings.bandwidth_limit_bytes_per_s.is_some() {
-        return Err(ApiError::not_supported(
-            "/settings/bandwidth_limit_bytes_per_s",
-            "Limits of bandwidth are not supported yet; lower concurrency instead.",
-        ));
-    }
-    Ok(())
 }
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
@@ -155,23 +143,4 @@ async fn insert(state: &State, actor: &Actor, new: NewSession) -> Result<Moved, 
             sessions::create(conn, new).await
         })
         .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Code;
-
-    #[test]
-    fn settings_of_later_versions_are_refused_by_name() {
-        assert!(refuse_later_settings(&SessionSettings::default()).is_ok());
-        let later = SessionSettings {
-            bandwidth_limit_bytes_per_s: Some(1_000),
-            ..SessionSettings::default()
-        };
-        assert_eq!(
-            refuse_later_settings(&later).unwrap_err().code(),
-            Code::NotSupported
-        );
-    }
 }

@@ -62,6 +62,9 @@ pub(crate) struct SettingsArgs {
     /// What to do with symbolic links [default: skip]
     #[arg(long, value_name = "WHAT", value_parser = ["skip", "follow_inside"])]
     pub(crate) symlinks: Option<String>,
+    /// The most that all workers together send in a second, such as 20MiB [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) bandwidth_limit: Option<u64>,
     /// Put between the cycle's prefix and the path
     #[arg(long, value_name = "PREFIX")]
     pub(crate) target_prefix: Option<String>,

@@ -147,6 +147,7 @@ fn settings_body(args: SettingsArgs) -> Result<Value> {
     put(&mut body, "compare", args.compare);
     put(&mut body, "checksum", args.checksum);
     put(&mut body, "symlinks", args.symlinks);
+    put(&mut body, "bandwidth_limit_bytes_per_s", args.bandwidth_limit);
     put(&mut body, "target_prefix", args.target_prefix);
     put(&mut body, "dry_run", args.dry_run.then_some(true));
     let body = Value::Object(body);
@@ -178,6 +179,7 @@ mod tests {
             compare: None,
             checksum: None,
             symlinks: None,
+            bandwidth_limit: None,
             target_prefix: None,
             dry_run: false,
         };
