@@ -57,6 +57,7 @@ async fn upload() -> Result<(), AnyError> {
             source_path: String::new(),
             filter: Filter::compile(&[], &[])?,
             symlinks: Symlinks::Skip,
+            in_key_order: false,
         },
         CancellationToken::new(),
     );
@@ -176,6 +177,7 @@ fn planned(number: i64, file: FoundFile) -> PlannedFile {
         upload_id: None,
         multipart_part_size_bytes: None,
         attempts: 0,
+    existing: None,
     }
 }
 
