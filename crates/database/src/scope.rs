@@ -79,6 +79,11 @@ impl SystemConn {
     }
 }
 
+/// Of every connection. Plans are made without looking at the values: a new session is in no statistics, from which the
+/// planner concludes that it has no files, and then walks through all of them for each outcome.
+const SETTINGS: &str = "SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s';
+     SET plan_cache_mode = force_generic_plan; SET application_name = 'data-uploader'";
+
 impl Database {
     /// A pool of at most `max_connections` to `url`. Nothing is connected yet.
     ///
@@ -91,11 +96,9 @@ impl Database {
         config.custom_setup = Box::new(|url| {
             async move {
                 let mut conn = AsyncPgConnection::establish(url).await?;
-                conn.batch_execute(
-                    "SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s'; SET application_name = 'data-uploader'",
-                )
-                .await
-                .map_err(diesel::result::ConnectionError::CouldntSetupConfiguration)?;
+                conn.batch_execute(SETTINGS)
+                    .await
+                    .map_err(diesel::result::ConnectionError::CouldntSetupConfiguration)?;
                 Ok(conn)
             }
             .boxed()

@@ -177,7 +177,7 @@ fn planned(number: i64, file: FoundFile) -> PlannedFile {
         upload_id: None,
         multipart_part_size_bytes: None,
         attempts: 0,
-    existing: None,
+        existing: None,
     }
 }
 

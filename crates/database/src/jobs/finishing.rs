@@ -1,6 +1,7 @@
 //! Finish jobs: a last look at what is doubtful, and the final status of a session.
 
 use super::{Claim, Ending, JobError, clean, end, forget_outage, renew};
+use crate::cached::AlwaysTheSame as _;
 use crate::schema::file_uploads;
 use crate::{DatabaseError, TenantConn};
 use diesel::prelude::*;
@@ -57,6 +58,7 @@ pub async fn doubtful_files(
     .bind::<Integer, _>(claim.run)
     .bind::<BigInt, _>(after)
     .bind::<BigInt, _>(limit)
+    .cached()
     .load(conn.raw())
     .await?)
 }
@@ -80,6 +82,7 @@ pub async fn contradict(
     .bind::<SqlUuid, _>(claim.session_id.0)
     .bind::<Array<BigInt>, _>(files.iter().map(|(number, _)| *number).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(files.iter().map(|(_, detail)| clean(detail)).collect::<Vec<_>>())
+    .cached()
     .execute(conn.raw())
     .await?;
     Ok(())
@@ -130,6 +133,7 @@ pub async fn uploads_aborted(
     )
     .bind::<SqlUuid, _>(claim.session_id.0)
     .bind::<Array<BigInt>, _>(numbers)
+    .cached()
     .execute(conn.raw())
     .await?;
     Ok(())
@@ -190,6 +194,7 @@ pub async fn finish_session(
     .bind::<Text, _>(status)
     .bind::<Nullable<Text>, _>(code)
     .bind::<Nullable<Text>, _>(detail)
+    .cached()
     .execute(conn.raw())
     .await?;
     recount(conn.raw(), claim.session_id).await?;
@@ -208,6 +213,7 @@ pub async fn finish_session(
          WHERE id = $1 RETURNING status",
     )
     .bind::<SqlUuid, _>(claim.session_id.0)
+    .cached()
     .get_result(conn.raw())
     .await?;
     forget_outage(conn.raw(), claim.session_id).await?;
@@ -235,6 +241,7 @@ pub(crate) async fn recount(conn: &mut AsyncPgConnection, id: SessionId) -> Resu
          WHERE s.id = $1",
     )
     .bind::<SqlUuid, _>(id.0)
+    .cached()
     .execute(conn)
     .await?;
     Ok(())

@@ -14,6 +14,7 @@ mod finishing;
 mod scanning;
 mod uploading;
 
+use crate::cached::AlwaysTheSame as _;
 use crate::projects::Project;
 use crate::schema::companies;
 use crate::sessions::Session;
@@ -185,6 +186,7 @@ pub async fn claim(
          WHERE j.id = $1 AND j.state = 'ready' AND j.run_after <= now()",
     )
     .bind::<BigInt, _>(job_id.0)
+    .cached()
     .get_result(conn.raw())
     .await
     .optional()?;
@@ -224,6 +226,7 @@ pub async fn claim(
     .bind::<Text, _>(worker_id)
     .bind::<Double, _>(lease.as_secs_f64())
     .bind::<Text, _>(&flag.stop_flag)
+    .cached()
     .get_result(conn.raw())
     .await
     .optional()?;
@@ -236,6 +239,7 @@ pub async fn claim(
              WHERE id = $1 AND status = 'pending'",
         )
         .bind::<SqlUuid, _>(row.session_id)
+        .cached()
         .execute(conn.raw())
         .await?;
     }
@@ -261,6 +265,7 @@ pub async fn claim(
 async fn has_room(conn: &mut SystemConn, company_id: Uuid) -> Result<bool, DatabaseError> {
     sql_query("SELECT FROM companies WHERE id = $1 FOR NO KEY UPDATE")
         .bind::<SqlUuid, _>(company_id)
+        .cached()
         .execute(conn.raw())
         .await?;
     let room: Room = sql_query(
@@ -268,6 +273,7 @@ async fn has_room(conn: &mut SystemConn, company_id: Uuid) -> Result<bool, Datab
                 < coalesce((SELECT max_concurrent_jobs FROM companies WHERE id = $1), 2147483647) AS has_room",
     )
     .bind::<SqlUuid, _>(company_id)
+    .cached()
     .get_result(conn.raw())
     .await?;
     Ok(room.has_room)
@@ -287,6 +293,7 @@ pub async fn renew(conn: &mut TenantConn, claim: &Claim, lease: Duration) -> Res
     .bind::<BigInt, _>(claim.job_id.0)
     .bind::<Integer, _>(claim.epoch)
     .bind::<Double, _>(lease.as_secs_f64())
+    .cached()
     .get_result(conn.raw())
     .await
     .optional()?;

@@ -1,6 +1,7 @@
 //! Scan jobs: what the walk found, and the upload jobs made of it.
 
 use super::{Claim, JobError, clean, renew};
+use crate::cached::AlwaysTheSame as _;
 use crate::schema::file_uploads;
 use crate::{DatabaseError, TenantConn};
 use chrono::{DateTime, Utc};
@@ -120,6 +121,7 @@ pub async fn emit_batch(
     .bind::<BigInt, _>(last.number)
     .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.object.etag.as_deref()).collect::<Vec<_>>())
     .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.object.checksum.as_deref()).collect::<Vec<_>>())
+    .cached()
     .get_result(conn.raw())
     .await?;
     let job = job.id.map(|id| QueuedJob {
