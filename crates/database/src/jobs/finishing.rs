@@ -2,12 +2,14 @@
 
 use super::{Claim, JobError, clean, end, forget_outage, renew};
 use crate::schema::file_uploads;
+use crate::sessions::Session;
 use crate::{DatabaseError, TenantConn};
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use domain::{FileErrorCode, JobState, SessionId, SessionStatus, StopFlag};
+use domain::{FileErrorCode, JobState, SessionErrorCode, SessionId, SessionStatus, StopFlag};
 use std::time::Duration;
 
 /// An uploaded file whose job was claimed more than once, or whose bucket had been missing: its object is looked at again
@@ -72,7 +74,7 @@ pub async fn contradict(
     files: &[(i64, String)],
 ) -> Result<(), JobError> {
     renew(conn, claim, lease).await?;
-    sql_query(
+    let changed = sql_query(
         "UPDATE file_uploads f SET status = 'failed', error_code = 'checksum_mismatch', error_detail = c.detail
          FROM unnest($2::bigint[], $3::text[]) AS c(number, detail)
          WHERE f.session_id = $1 AND f.number = c.number AND f.status = 'uploaded'",
@@ -82,6 +84,14 @@ pub async fn contradict(
     .bind::<Array<Text>, _>(files.iter().map(|(_, detail)| clean(detail)).collect::<Vec<_>>())
     .execute(conn.raw())
     .await?;
+    if changed > 0 {
+        // An earlier holder of this job may have begun one, which counts these as delivered.
+        sql_query("DELETE FROM receipts WHERE session_id = $1 AND run = $2")
+            .bind::<SqlUuid, _>(claim.session_id.0)
+            .bind::<Integer, _>(claim.run)
+            .execute(conn.raw())
+            .await?;
+    }
     Ok(())
 }
 
@@ -155,25 +165,99 @@ pub async fn paths_of_session(
         .await?)
 }
 
-#[derive(QueryableByName)]
-struct FinalRow {
-    #[diesel(sql_type = Text)]
-    status: String,
+/// A session all of whose files have their outcome, and whose receipt is due.
+#[derive(Clone, Debug)]
+pub enum Settled {
+    /// Nothing was begun yet; the session as it will end, and when its last file had its outcome.
+    Now(Box<Session>, DateTime<Utc>),
+    /// The receipt was begun earlier.
+    Before {
+        /// Its header, in its canonical form.
+        header: String,
+        /// How long ago that was.
+        age: Duration,
+        /// Whether somebody wants the session to end now.
+        is_cancelled: bool,
+    },
 }
 
-/// Gives the session its final status, its counters counted anew, and ends the `finish` job; all or nothing.
-/// Files without an outcome become `cancelled` where the session was stopped, and `failed` (`worker_crashed`)
-/// where their job was given up.
+/// Gives every file of the session its outcome and counts them anew, where the session comes to `completed` or
+/// `completed_with_errors` and has a receipt to write; `None`: it ends otherwise, or was a dry run.
+///
+/// Once a receipt is begun, the session ends as it says; what was asked for later (a cancellation) comes too late.
 ///
 /// # Errors
 /// [`JobError::Fenced`] when the job is no longer this worker's.
-pub async fn finish_session(
+pub async fn settle(
     conn: &mut TenantConn,
     claim: &Claim,
     lease: Duration,
-) -> Result<SessionStatus, JobError> {
+) -> Result<Option<Settled>, JobError> {
     conn.allow_long_statements().await?;
     let flag = renew(conn, claim, lease).await?;
+    if let Some(begun) = begun_receipt(conn, claim).await? {
+        let age = Duration::try_from_secs_f64(begun.age_s).unwrap_or_default();
+        return Ok(Some(Settled::Before {
+            header: begun.header,
+            age,
+            is_cancelled: flag == StopFlag::Cancel,
+        }));
+    }
+    if matches!(flag, StopFlag::Cancel | StopFlag::Fail) {
+        return Ok(None);
+    }
+    let session = crate::sessions::get(conn, claim.session_id).await?;
+    if session.settings.dry_run || !session.scan_complete {
+        return Ok(None);
+    }
+    close_files(conn, claim.session_id, flag).await?;
+    // This locks the session: whoever wants to cancel it waits until the receipt is begun.
+    recount(conn.raw(), claim.session_id).await?;
+    let mut session = crate::sessions::get(conn, claim.session_id).await?;
+    if matches!(session.stop_flag, StopFlag::Cancel | StopFlag::Fail) {
+        return Ok(None);
+    }
+    session.status = if session.files.failed + session.files.cancelled > 0 {
+        SessionStatus::CompletedWithErrors
+    } else {
+        SessionStatus::Completed
+    };
+    let now: NowRow = sql_query("SELECT now() AS now").get_result(conn.raw()).await?;
+    Ok(Some(Settled::Now(Box::new(session), now.now)))
+}
+
+#[derive(QueryableByName)]
+struct NowRow {
+    #[diesel(sql_type = Timestamptz)]
+    now: DateTime<Utc>,
+}
+
+#[derive(QueryableByName)]
+struct BegunRow {
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = Text)]
+    header: String,
+    #[diesel(sql_type = Double)]
+    age_s: f64,
+}
+
+/// The receipt of this very run that was begun.
+async fn begun_receipt(conn: &mut TenantConn, claim: &Claim) -> Result<Option<BegunRow>, DatabaseError> {
+    Ok(sql_query(
+        "SELECT status, header, extract(epoch FROM now() - begun_at)::float8 AS age_s FROM receipts
+         WHERE session_id = $1 AND run = $2",
+    )
+    .bind::<SqlUuid, _>(claim.session_id.0)
+    .bind::<Integer, _>(claim.run)
+    .get_result(conn.raw())
+    .await
+    .optional()?)
+}
+
+/// Files without an outcome become `cancelled` where the session was stopped, and `failed` (`worker_crashed`)
+/// where their job was given up.
+async fn close_files(conn: &mut TenantConn, id: SessionId, flag: StopFlag) -> Result<(), DatabaseError> {
     let (status, code, detail) = match flag {
         StopFlag::Cancel | StopFlag::Fail => ("cancelled", None, None),
         StopFlag::Run | StopFlag::Pause => (
@@ -186,15 +270,91 @@ pub async fn finish_session(
         "UPDATE file_uploads SET status = $2, error_code = $3, error_detail = $4, finished_at = now()
          WHERE session_id = $1 AND status IN ('pending', 'uploading')",
     )
-    .bind::<SqlUuid, _>(claim.session_id.0)
+    .bind::<SqlUuid, _>(id.0)
     .bind::<Text, _>(status)
     .bind::<Nullable<Text>, _>(code)
     .bind::<Nullable<Text>, _>(detail)
     .execute(conn.raw())
     .await?;
-    recount(conn.raw(), claim.session_id).await?;
+    Ok(())
+}
+
+/// The receipt waits for the store: gives the finish job back until `delay` is over, and says so to those who watch.
+///
+/// # Errors
+/// [`JobError::Fenced`] when the job is no longer this worker's.
+pub async fn await_receipt(
+    conn: &mut TenantConn,
+    claim: &Claim,
+    lease: Duration,
+    delay: Duration,
+    detail: &str,
+) -> Result<(), JobError> {
+    renew(conn, claim, lease).await?;
+    say(
+        conn,
+        claim.session_id,
+        SessionErrorCode::StorageUnreachable,
+        detail,
+    )
+    .await?;
+    super::release(conn, claim, delay, Some(detail)).await
+}
+
+/// Says of a session that has just ended that its receipt is not in the bucket, and why.
+///
+/// # Errors
+/// The database's.
+pub async fn receipt_missing(
+    conn: &mut TenantConn,
+    claim: &Claim,
+    detail: &str,
+) -> Result<(), DatabaseError> {
+    say(conn, claim.session_id, SessionErrorCode::ReceiptMissing, detail).await
+}
+
+async fn say(
+    conn: &mut TenantConn,
+    id: SessionId,
+    code: SessionErrorCode,
+    detail: &str,
+) -> Result<(), DatabaseError> {
+    sql_query("UPDATE sync_sessions SET error_code = $2, error_detail = $3 WHERE id = $1")
+        .bind::<SqlUuid, _>(id.0)
+        .bind::<Text, _>(code.as_str())
+        .bind::<Text, _>(clean(detail))
+        .execute(conn.raw())
+        .await?;
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct FinalRow {
+    #[diesel(sql_type = Text)]
+    status: String,
+}
+
+/// Gives the session its final status, its counters counted anew, and ends the `finish` job; all or nothing.
+/// Files without an outcome become `cancelled` where the session was stopped, and `failed` (`worker_crashed`)
+/// where their job was given up. A session whose receipt is begun was counted then, and ends as that says.
+///
+/// # Errors
+/// [`JobError::Fenced`] when the job is no longer this worker's.
+pub async fn finish_session(
+    conn: &mut TenantConn,
+    claim: &Claim,
+    lease: Duration,
+) -> Result<SessionStatus, JobError> {
+    conn.allow_long_statements().await?;
+    let flag = renew(conn, claim, lease).await?;
+    let begun = begun_receipt(conn, claim).await?;
+    if begun.is_none() {
+        close_files(conn, claim.session_id, flag).await?;
+        recount(conn.raw(), claim.session_id).await?;
+    }
     let row: FinalRow = sql_query(
         "UPDATE sync_sessions SET finished_at = now(), stop_flag = 'run', status = CASE
+                WHEN $2 IS NOT NULL THEN $2
                 WHEN stop_flag = 'cancel' THEN 'cancelled'
                 WHEN stop_flag = 'fail' THEN 'failed'
                 WHEN NOT scan_complete THEN 'failed'
@@ -208,6 +368,7 @@ pub async fn finish_session(
          WHERE id = $1 RETURNING status",
     )
     .bind::<SqlUuid, _>(claim.session_id.0)
+    .bind::<Nullable<Text>, _>(begun.map(|begun| begun.status))
     .get_result(conn.raw())
     .await?;
     forget_outage(conn.raw(), claim.session_id).await?;

@@ -31,7 +31,8 @@ pub(crate) use ending::{close_ready, end_running, stop_session};
 pub use ending::{disown, end, fail_session, release};
 pub(crate) use finishing::recount;
 pub use finishing::{
-    DoubtfulFile, contradict, doubtful_files, finish_session, open_uploads, paths_of_session, uploads_aborted,
+    DoubtfulFile, Settled, await_receipt, contradict, doubtful_files, finish_session, open_uploads,
+    paths_of_session, receipt_missing, settle, uploads_aborted,
 };
 pub use scanning::{FoundFile, emit_batch, recorded_paths, scan_completed};
 pub(crate) use uploading::fail_suspect;
