@@ -13,7 +13,7 @@ async fn delivered(world: &World, shell: &Shell, name: &str, checksum: &str) -> 
     place.source.write("small", "small");
     place.source.write("empty", "");
     place.source.write("sub/in parts", pseudo_random(11 * MIB + 3, 5));
-    place.source.write("odd\n%41", "odd");
+    place.source.write_odd(b"odd\n%41", "odd%0A%2541", "odd");
     let settings = json!({ "checksum": checksum, "part_size_bytes": PART_BYTES });
     let session = place.upload(settings, "completed").await;
     place.assert_delivered(&session).await;
