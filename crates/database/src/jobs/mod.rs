@@ -11,6 +11,7 @@ mod away;
 mod ending;
 mod finishing;
 mod scanning;
+mod settling;
 mod uploading;
 
 use crate::projects::Project;
@@ -31,10 +32,10 @@ pub(crate) use ending::{close_ready, end_running, stop_session};
 pub use ending::{disown, end, fail_session, release};
 pub(crate) use finishing::recount;
 pub use finishing::{
-    DoubtfulFile, Settled, await_receipt, contradict, doubtful_files, finish_session, open_uploads,
-    paths_of_session, receipt_missing, settle, uploads_aborted,
+    DoubtfulFile, contradict, doubtful_files, finish_session, open_uploads, paths_of_session, uploads_aborted,
 };
 pub use scanning::{FoundFile, emit_batch, recorded_paths, scan_completed};
+pub use settling::{Settled, await_receipt, receipt_missing, settle};
 pub(crate) use uploading::fail_suspect;
 pub use uploading::{FileOutcome, PendingFile, multipart_opened, pending_files, record_outcomes, suspect};
 
