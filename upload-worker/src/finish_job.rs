@@ -1,12 +1,16 @@
-//! The finish job: looks once more at what is doubtful, leaves no multipart upload open, and gives the session
-//! its final status.
+//! The finish job: looks once more at what is doubtful, leaves no multipart upload open, writes the receipt, and gives
+//! the session its final status.
 
 use crate::lease::Lease;
+use crate::receipt::{self, Written};
 use crate::worker::JobFailure;
 use database::TenantConn;
-use database::jobs::{self, DoubtfulFile, WorkOrder};
+use database::jobs::{self, DoubtfulFile, JobError, WorkOrder};
+use database::receipts as stored_receipts;
+use domain::SessionStatus;
 use futures::StreamExt;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 use storage::{Bucket, OpenUpload, StorageError, UploadId};
 
@@ -22,7 +26,7 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// Why it did not come to its end.
-pub async fn run(lease: &Lease) -> Result<(), JobFailure> {
+pub async fn run(lease: &Arc<Lease>) -> Result<(), JobFailure> {
     let order = lease.work_order().await?;
     if !order.session.settings.dry_run && order.session.files.total > 0 {
         // Without a bucket nothing was written, so that nothing can be doubtful or open.
@@ -46,21 +50,35 @@ pub async fn run(lease: &Lease) -> Result<(), JobFailure> {
             })?;
         }
     }
-    let status = lease
-        .transact(|claim, term| {
-            async move |conn: &mut TenantConn| {
-                let status = jobs::finish_session(conn, &claim, term).await?;
-                failpoint::at!("finish.before_commit");
-                Ok(status)
-            }
-        })
-        .await?;
+    let written = receipt::write(lease, &order).await?;
+    let status = finish(lease, written).await?;
     failpoint::at!("finish.after_commit");
     tracing::info!(session_id = %lease.claim.session_id, run = lease.claim.run, status = %status, "session ended");
     if let Err(error) = lease.worker.queue.publish_progress(lease.claim.session_id).await {
         tracing::debug!("no progress hint: {error}");
     }
     Ok(())
+}
+
+/// Gives the session its final status, and records what became of its receipt; all or nothing.
+async fn finish(lease: &Lease, written: Option<Written>) -> Result<SessionStatus, JobError> {
+    let (seal, missing) = written.map_or((None, None), |written| (written.seal, written.missing));
+    lease
+        .transact(|claim, term| {
+            let (seal, missing) = (seal.clone(), missing.clone());
+            async move |conn: &mut TenantConn| {
+                let status = jobs::finish_session(conn, &claim, term).await?;
+                if let Some(seal) = &seal {
+                    stored_receipts::seal(conn, &claim, seal).await?;
+                }
+                if let Some(detail) = &missing {
+                    jobs::receipt_missing(conn, &claim, detail).await?;
+                }
+                failpoint::at!("finish.before_commit");
+                Ok(status)
+            }
+        })
+        .await
 }
 
 /// Compares the objects of files whose job was claimed more than once with what was recorded: an earlier holder,

@@ -192,6 +192,7 @@ impl Lease {
             },
             JobFailure::NoPlace(delay) => self.release(delay, None).await,
             JobFailure::StoreAway(detail) => self.await_store(detail).await,
+            JobFailure::ReceiptWaits(detail) => self.await_receipt(detail).await,
             JobFailure::Session {
                 code,
                 detail,
@@ -264,6 +265,17 @@ impl Lease {
             self.hint_stop().await;
         }
         Ok(())
+    }
+
+    /// Everything is delivered: the receipt is written later, and fails nothing.
+    async fn await_receipt(&self, detail: String) -> Result<(), JobError> {
+        let delay = self.retry_delay().unwrap_or_default();
+        tracing::warn!(session_id = %self.claim.session_id, job_id = %self.claim.job_id, delay_s = delay.as_secs_f64(), "{detail}");
+        self.transact(|claim, term| {
+            let detail = detail.clone();
+            async move |conn: &mut TenantConn| jobs::await_receipt(conn, &claim, term, delay, &detail).await
+        })
+        .await
     }
 
     /// A finish job is never given up: nothing else can end its session.

@@ -14,6 +14,7 @@ mod places;
 #[cfg(test)]
 #[path = "../tests/protocol/mod.rs"]
 mod protocol;
+mod receipt;
 mod recorder;
 mod registry;
 mod scan_job;

@@ -94,6 +94,9 @@ pub enum JobFailure {
     /// The store takes nothing: given back, to be begun again when it may be there.
     #[error("the store is away: {0}")]
     StoreAway(String),
+    /// All is delivered, and the store does not take the receipt now: given back, to be written later.
+    #[error("the receipt waits: {0}")]
+    ReceiptWaits(String),
     /// The session cannot go on.
     #[error("the session cannot go on: {code}: {detail}")]
     Session {

@@ -452,6 +452,12 @@ impl<'w> Worker<'w> {
 
     /// Ends the upload job and finishes the session.
     pub async fn finish(&self, claim: Claim) -> SessionStatus {
+        let claim = self.claim_finish(claim).await;
+        self.finish_claimed(claim).await
+    }
+
+    /// Ends the upload job and claims the finish job that follows.
+    pub async fn claim_finish(&self, claim: Claim) -> Claim {
         let job: Option<QueuedJob> = self
             .database
             .tenant(self.company, async move |conn: &mut TenantConn| {
@@ -460,7 +466,10 @@ impl<'w> Worker<'w> {
             .await
             .unwrap();
         let id = job.expect("the last job adds a finish").id;
-        let claim = self.claim_job(id).await;
+        self.claim_job(id).await
+    }
+
+    async fn finish_claimed(&self, claim: Claim) -> SessionStatus {
         self.database
             .tenant(self.company, async move |conn: &mut TenantConn| {
                 jobs::finish_session(conn, &claim, LEASE).await

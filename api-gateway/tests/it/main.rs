@@ -16,6 +16,7 @@ mod leftovers;
 mod people;
 mod projects;
 mod queue;
+mod receipts;
 mod sessions;
 mod sign_in;
 mod sources;

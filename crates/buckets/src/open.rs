@@ -67,6 +67,20 @@ impl Buckets {
         Ok(bucket)
     }
 
+    /// Where a project's bucket is; `None`: Amazon S3.
+    #[must_use]
+    pub fn endpoint_url<'a>(&'a self, project: &'a Project) -> Option<&'a str> {
+        project
+            .endpoint_url
+            .as_deref()
+            .or_else(|| self.defaults.endpoint_url.as_ref().map(Url::as_str))
+    }
+
+    /// The key that opens stored secrets.
+    pub(crate) fn secrets_key(&self) -> &SecretsKey {
+        &self.secrets_key
+    }
+
     fn open(&self, company_id: CompanyId, project: &Project) -> Result<Bucket, CannotOpen> {
         let parse = |url| {
             Url::parse(url)

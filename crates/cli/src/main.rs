@@ -12,6 +12,7 @@ mod progress;
 mod render;
 mod sse;
 mod summary;
+mod verify;
 
 use args::{Cli, Command};
 use clap::Parser as _;
@@ -32,7 +33,7 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line makes no sense.
     Usage = 2,
-    /// The upload came to its end, and some files failed.
+    /// The upload came to its end, and some files failed; of a check: something differs.
     Partly = 3,
     /// Ctrl-C.
     Interrupted = 130,

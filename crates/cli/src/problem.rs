@@ -114,6 +114,9 @@ impl Problem {
             (_, Some("cycle_busy")) => {
                 "another upload of this cycle is not finished: see `uploader sessions list`, then watch or cancel it"
             }
+            (_, Some("no_receipt")) => {
+                "a receipt has what came to its end as completed, or completed with errors"
+            }
             (429, _) => {
                 return Some(self.retry_after.as_ref().map_or_else(
                     || "wait a little, then try again".to_owned(),

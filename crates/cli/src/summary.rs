@@ -16,7 +16,12 @@ pub(crate) fn summary(session: &Session, failures: &[FailureGroup]) -> String {
         text.push_str(" (dry run: nothing was sent)");
     }
     if let Some(code) = &session.error_code {
-        let _ = write!(text, "\n  cause: {}", printable(code));
+        // Of what has arrived there is no cause to tell.
+        let name = match code.as_str() {
+            "receipt_missing" => "the receipt is not in the bucket (`uploader receipt` gets it)",
+            _ => "cause",
+        };
+        let _ = write!(text, "\n  {name}: {}", printable(code));
         if let Some(detail) = &session.error_detail {
             let _ = write!(text, ": {}", printable(detail));
         }

@@ -17,6 +17,8 @@ pub struct File {
     pub number: i64,
     /// Below the source, in text form.
     pub path: String,
+    /// Whether bytes of the path are encoded in it.
+    pub path_is_encoded: bool,
     /// In bytes; of the version that was read, once it was.
     pub size_bytes: i64,
     /// Of that version.
@@ -44,6 +46,7 @@ pub struct File {
 struct FileRow {
     number: i64,
     path: String,
+    path_is_encoded: bool,
     size_bytes: i64,
     modified_at: Option<DateTime<Utc>>,
     status: String,
@@ -63,6 +66,7 @@ impl TryFrom<FileRow> for File {
         Ok(Self {
             number: row.number,
             path: row.path,
+            path_is_encoded: row.path_is_encoded,
             size_bytes: row.size_bytes,
             modified_at: row.modified_at,
             status: row.status.parse()?,

@@ -17,6 +17,7 @@ pub mod leftovers;
 pub mod members;
 pub mod migrate;
 pub mod projects;
+pub mod receipts;
 pub mod refresh_tokens;
 mod schema;
 mod scope;

@@ -108,6 +108,32 @@ diesel::table! {
 }
 
 diesel::table! {
+    receipt_keys (id) {
+        id -> Uuid,
+        company_id -> Uuid,
+        public_key -> Bytea,
+        private_key_sealed -> Bytea,
+        created_at -> Timestamptz,
+        retired_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    receipts (session_id) {
+        session_id -> Uuid,
+        company_id -> Uuid,
+        run -> Int4,
+        status -> Text,
+        header -> Text,
+        begun_at -> Timestamptz,
+        key_id -> Nullable<Uuid>,
+        root -> Nullable<Bytea>,
+        signature -> Nullable<Bytea>,
+        size_bytes -> Nullable<Int8>,
+    }
+}
+
+diesel::table! {
     refresh_tokens (id) {
         id -> Uuid,
         family_id -> Uuid,
@@ -188,6 +214,7 @@ diesel::table! {
 diesel::joinable!(memberships -> companies (company_id));
 diesel::joinable!(memberships -> users (user_id));
 diesel::joinable!(projects -> companies (company_id));
+diesel::joinable!(receipt_keys -> companies (company_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     companies,
@@ -196,6 +223,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     jobs,
     memberships,
     projects,
+    receipt_keys,
+    receipts,
     refresh_tokens,
     store_outages,
     sync_sessions,

@@ -111,7 +111,7 @@ impl FileErrorCode {
     }
 }
 
-/// Why a whole session could not go on.
+/// Why a whole session could not go on, or what it lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionErrorCode {
@@ -133,6 +133,8 @@ pub enum SessionErrorCode {
     UnknownRoot,
     /// The include and exclude patterns cannot be read.
     InvalidSettings,
+    /// All is delivered, but the receipt is not in the bucket; it can be had from the API.
+    ReceiptMissing,
     /// A fault of ours.
     Internal,
 }
@@ -146,5 +148,6 @@ text_enum!(SessionErrorCode {
     SourceUnreadable => "source_unreadable",
     UnknownRoot => "unknown_root",
     InvalidSettings => "invalid_settings",
+    ReceiptMissing => "receipt_missing",
     Internal => "internal",
 });

@@ -44,6 +44,8 @@ pub const POINTS: &[Point] = &[
     point("end.before_push", "the end of a job is committed, the finish job not pushed"),
     point("finish.before_look", "a finish job begins: nothing was looked at"),
     point("finish.aborted", "a multipart upload was aborted, its row not cleared"),
+    point("finish.before_receipt", "every file has its outcome and the receipt is begun, not written"),
+    point("finish.after_receipt", "the receipt is in the bucket, the final status not written"),
     point("finish.before_commit", "the final status is written, not committed"),
     point("finish.after_commit", "the final status is committed, nobody told"),
     point("release.before_commit", "the giving back of a job is written, not committed"),

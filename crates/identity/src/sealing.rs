@@ -9,6 +9,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use domain::{CompanyId, ProjectId};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 const VERSION: u8 = 1;
 const KEY_ID_LEN: usize = 4;
@@ -105,6 +106,36 @@ impl SecretsKey {
             .map_err(|_| SealError::Damaged)?;
         Ok(plaintext.to_vec())
     }
+}
+
+/// Seals the private key that signs the receipts of one company.
+///
+/// # Errors
+/// [`SealError::Failed`].
+pub fn seal_receipt_key(
+    key: &SecretsKey,
+    company: CompanyId,
+    id: Uuid,
+    private_key: &[u8],
+) -> Result<Vec<u8>, SealError> {
+    key.seal(private_key, &receipt_key_context(company, id))
+}
+
+/// Opens what [`seal_receipt_key`] made for the same company and key.
+///
+/// # Errors
+/// [`SealError::OtherKey`] or [`SealError::Damaged`].
+pub fn open_receipt_key(
+    key: &SecretsKey,
+    company: CompanyId,
+    id: Uuid,
+    sealed: &[u8],
+) -> Result<Vec<u8>, SealError> {
+    key.open(sealed, &receipt_key_context(company, id))
+}
+
+fn receipt_key_context(company: CompanyId, id: Uuid) -> Vec<u8> {
+    [b"receipt-key".as_slice(), company.0.as_bytes(), id.as_bytes()].concat()
 }
 
 /// The S3 keys of a project. `Debug` shows the access key's id, never the secrets.
@@ -248,6 +279,23 @@ mod tests {
         }
         assert!(!sealed.windows(6).any(|bytes| bytes == b"s3cret"));
         assert!(!format!("{credentials:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_receipt_key_opens_for_its_company_and_id_alone() {
+        let (company, id) = (CompanyId::new(), Uuid::now_v7());
+        let sealed = seal_receipt_key(&key(1), company, id, &[5; 32]).unwrap();
+        assert_eq!(open_receipt_key(&key(1), company, id, &sealed).unwrap(), [5; 32]);
+        for (company, id) in [(CompanyId::new(), id), (company, Uuid::now_v7())] {
+            assert_eq!(
+                open_receipt_key(&key(1), company, id, &sealed),
+                Err(SealError::Damaged)
+            );
+        }
+        assert_eq!(
+            open_receipt_key(&key(2), company, id, &sealed),
+            Err(SealError::OtherKey)
+        );
     }
 
     #[test]

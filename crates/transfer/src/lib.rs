@@ -11,6 +11,7 @@
 
 mod ancestry;
 mod call;
+pub mod check;
 mod ending;
 mod engine;
 mod existing;

@@ -10,28 +10,29 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 /// Somebody's `uploader`, with a configuration of its own.
-struct Shell {
+pub(crate) struct Shell {
     program: PathBuf,
     config: PathBuf,
     api_url: String,
+    environment: Vec<(String, String)>,
 }
 
 /// How a command ended.
 #[derive(Debug)]
-struct Ended {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ended {
-    fn succeeded(self) -> Self {
+    pub(crate) fn succeeded(self) -> Self {
         assert_eq!(self.code, 0, "{self:#?}");
         self
     }
 
     /// The one JSON document on stdout.
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
@@ -43,15 +44,35 @@ impl Ended {
 }
 
 impl Shell {
-    fn new(world: &World, name: &str) -> Self {
+    pub(crate) fn new(world: &World, name: &str) -> Self {
         Self {
             program: world.program("uploader"),
             config: world.folder().join(format!("{name}.json")),
             api_url: world.stack.api_url(),
+            environment: Vec::new(),
         }
     }
 
-    async fn run(&self, arguments: &[&str]) -> Ended {
+    /// The same with these variables.
+    pub(crate) fn with(&self, environment: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            program: self.program.clone(),
+            config: self.config.clone(),
+            api_url: self.api_url.clone(),
+            environment: environment.iter().map(owned).collect(),
+        }
+    }
+
+    /// Signs in as the first admin.
+    pub(crate) async fn sign_in(&self, world: &World) {
+        let password = format!("{}\n", world.stack.admin_password());
+        self.run_with(&["login", "--username", "admin", "--password-stdin"], &password)
+            .await
+            .succeeded();
+    }
+
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Ended {
         self.run_with(arguments, "").await
     }
 
@@ -61,6 +82,7 @@ impl Shell {
             .env("UPLOADER_API_URL", &self.api_url)
             .env("UPLOADER_CONFIG", &self.config)
             .env_remove("UPLOADER_TOKEN")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -27,6 +27,7 @@ mod neighbours;
 mod outages;
 mod pausing;
 mod poison;
+mod receipts;
 mod resuming;
 mod settings;
 mod sharing;

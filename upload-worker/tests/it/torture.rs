@@ -44,6 +44,8 @@ async fn the_oracle_tells_what_is_wrong() {
         ("lost", "'000/00001.dat' is not in the bucket"),
         ("lost", "'large-0.bin' has other bytes"),
         ("lost", "'000/00002.dat' has no row"),
+        ("lost", "the receipt"),
+        ("wrong_status", "the receipt states"),
         ("duplicated", "00003.dat.copy"),
         ("wrong_status", "'000/00004.dat' is failed"),
         ("stuck", "finish"),

@@ -3,6 +3,7 @@
 mod create;
 mod get;
 mod list;
+mod receipt_keys;
 mod update;
 
 use chrono::{DateTime, Utc};
@@ -16,7 +17,8 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(list::list)
         .service(create::create)
         .service(get::get)
-        .service(update::update);
+        .service(update::update)
+        .service(receipt_keys::receipt_keys);
 }
 
 /// A tenant.

@@ -318,6 +318,7 @@ mod tests {
         files::File {
             number,
             path: format!("f{number}"),
+            path_is_encoded: false,
             size_bytes: 1,
             modified_at: None,
             status: FileStatus::Failed,

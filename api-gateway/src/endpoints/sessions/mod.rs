@@ -10,6 +10,7 @@ mod files;
 mod get;
 mod list;
 mod pause;
+mod receipt;
 mod resume;
 mod retry;
 mod start;
@@ -40,7 +41,8 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(files::files)
         .service(file::file)
         .service(failures::failures)
-        .service(events::events);
+        .service(events::events)
+        .service(receipt::receipt);
 }
 
 /// How long an answer waits for Redis: what is not pushed by then is found by a sweeper.

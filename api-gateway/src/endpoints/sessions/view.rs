@@ -85,7 +85,8 @@ pub(super) struct Session {
     eta_s: Option<u64>,
     /// At most 50.
     active_files: Vec<ActiveFile>,
-    /// Why it failed, or, while it goes on, what it waits for.
+    /// Why it failed, or, while it goes on, what it waits for; `receipt_missing`: it is as its status says, but its receipt
+    /// is not in the bucket.
     error_code: Option<SessionErrorCode>,
     error_detail: Option<String>,
     /// 1, and one more for each retry.

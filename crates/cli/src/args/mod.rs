@@ -2,10 +2,12 @@
 
 mod delivery;
 mod leftovers;
+mod receipts;
 mod uploads;
 
 pub(crate) use delivery::{CycleArg, CyclesCommand, ProjectFields, ProjectsCommand, RootsCommand};
 pub(crate) use leftovers::{AbortArgs, LeftoversArgs, LeftoversCommand};
+pub(crate) use receipts::{ReceiptArgs, VerifyArgs};
 pub(crate) use uploads::{
     FilesArgs, ResumeArgs, RetryArgs, SessionArg, SessionsCommand, SettingsArgs, UploadArgs, WatchArgs,
 };
@@ -15,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 all arrived (or done), 1 failed, 2 wrong usage, 3 partly: some files failed, 130 stopped by Ctrl-C.
+Exit codes: 0 all arrived (or done), 1 failed, 2 wrong usage, 3 partly: some files failed (verify: something differs), 130 stopped by Ctrl-C.
 
 Example:
   uploader login --username ada
@@ -101,6 +103,10 @@ pub(crate) enum Command {
     Files(FilesArgs),
     /// Show an upload's failures by cause, with what to do about each
     Failures(SessionArg),
+    /// Download the receipt of an upload: every file with size and checksum, signed
+    Receipt(ReceiptArgs),
+    /// Check a receipt, and whether a directory or the bucket holds what it says
+    Verify(VerifyArgs),
     /// Let an upload rest: what is under way still arrives, nothing further is begun
     Pause(SessionArg),
     /// Let a paused upload go on where it stopped

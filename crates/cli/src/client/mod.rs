@@ -224,6 +224,28 @@ impl Client {
         }
     }
 
+    /// Reads something large, piece by piece. What breaks off is an error.
+    pub(crate) async fn download(&self, segments: &[&str], into: &mut impl std::io::Write) -> Result<()> {
+        let call = Call {
+            timeout: None,
+            ..self.call(Method::GET, segments)
+        };
+        let mut answer = match tokio::time::timeout(REQUEST_TIMEOUT, self.authorized(&call)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(self.unreachable("no answer in time")),
+        };
+        loop {
+            let piece = match tokio::time::timeout(REQUEST_TIMEOUT, answer.chunk()).await {
+                Ok(piece) => piece.map_err(|error| self.transport_error(&error))?,
+                Err(_) => return Err(self.unreachable("the answer stopped arriving")),
+            };
+            match piece {
+                Some(piece) => into.write_all(&piece)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Posts to one of the sign-in addresses, which need no credential.
     pub(crate) async fn post_anonymously(&self, segments: &[&str], body: Value) -> Result<Value> {
         let call = Call {

@@ -4,6 +4,7 @@ mod cycles;
 mod leftovers;
 mod projects;
 mod queue;
+mod receipts;
 mod roots;
 mod sessions;
 mod sign_in;
@@ -39,6 +40,8 @@ pub(crate) async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Sessions(command) => sessions::run(app, command).await?,
         Command::Files(args) => sessions::files(app, args).await?,
         Command::Failures(args) => sessions::failures(app, &args).await?,
+        Command::Receipt(args) => receipts::receipt(app, &args).await?,
+        Command::Verify(args) => return receipts::verify(app, args).await,
         Command::Pause(args) => upload::pause(app, &args).await?,
         Command::Cancel(args) => upload::cancel(app, &args).await?,
         Command::Leftovers(args) => return leftovers::run(app, args).await,

@@ -1,5 +1,6 @@
 //! Finish jobs: a last look at what is doubtful, and the final status of a session.
 
+use super::settling::begun_receipt;
 use super::{Claim, Ending, JobError, clean, end, forget_outage, renew};
 use crate::cached::AlwaysTheSame as _;
 use crate::schema::file_uploads;
@@ -74,7 +75,7 @@ pub async fn contradict(
     files: &[(i64, String)],
 ) -> Result<(), JobError> {
     renew(conn, claim, lease).await?;
-    sql_query(
+    let changed = sql_query(
         "UPDATE file_uploads f SET status = 'failed', error_code = 'checksum_mismatch', error_detail = c.detail
          FROM unnest($2::bigint[], $3::text[]) AS c(number, detail)
          WHERE f.session_id = $1 AND f.number = c.number AND f.status = 'uploaded'",
@@ -85,6 +86,14 @@ pub async fn contradict(
     .cached()
     .execute(conn.raw())
     .await?;
+    if changed > 0 {
+        // An earlier holder of this job may have begun one, which counts these as delivered.
+        sql_query("DELETE FROM receipts WHERE session_id = $1 AND run = $2")
+            .bind::<SqlUuid, _>(claim.session_id.0)
+            .bind::<Integer, _>(claim.run)
+            .execute(conn.raw())
+            .await?;
+    }
     Ok(())
 }
 
@@ -159,25 +168,13 @@ pub async fn paths_of_session(
         .await?)
 }
 
-#[derive(QueryableByName)]
-struct FinalRow {
-    #[diesel(sql_type = Text)]
-    status: String,
-}
-
-/// Gives the session its final status, its counters counted anew, and ends the `finish` job; all or nothing.
 /// Files without an outcome become `cancelled` where the session was stopped, and `failed` (`worker_crashed`)
 /// where their job was given up.
-///
-/// # Errors
-/// [`JobError::Fenced`] when the job is no longer this worker's.
-pub async fn finish_session(
+pub(super) async fn close_files(
     conn: &mut TenantConn,
-    claim: &Claim,
-    lease: Duration,
-) -> Result<SessionStatus, JobError> {
-    conn.allow_long_statements().await?;
-    let flag = renew(conn, claim, lease).await?;
+    id: SessionId,
+    flag: StopFlag,
+) -> Result<(), DatabaseError> {
     let (status, code, detail) = match flag {
         StopFlag::Cancel | StopFlag::Fail => ("cancelled", None, None),
         StopFlag::Run | StopFlag::Pause => (
@@ -190,16 +187,43 @@ pub async fn finish_session(
         "UPDATE file_uploads SET status = $2, error_code = $3, error_detail = $4, finished_at = now()
          WHERE session_id = $1 AND status IN ('pending', 'uploading')",
     )
-    .bind::<SqlUuid, _>(claim.session_id.0)
+    .bind::<SqlUuid, _>(id.0)
     .bind::<Text, _>(status)
     .bind::<Nullable<Text>, _>(code)
     .bind::<Nullable<Text>, _>(detail)
     .cached()
     .execute(conn.raw())
     .await?;
-    recount(conn.raw(), claim.session_id).await?;
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct FinalRow {
+    #[diesel(sql_type = Text)]
+    status: String,
+}
+
+/// Gives the session its final status, its counters counted anew, and ends the `finish` job; all or nothing.
+/// Files without an outcome become `cancelled` where the session was stopped, and `failed` (`worker_crashed`)
+/// where their job was given up. A session whose receipt is begun was counted then, and ends as that says.
+///
+/// # Errors
+/// [`JobError::Fenced`] when the job is no longer this worker's.
+pub async fn finish_session(
+    conn: &mut TenantConn,
+    claim: &Claim,
+    lease: Duration,
+) -> Result<SessionStatus, JobError> {
+    conn.allow_long_statements().await?;
+    let flag = renew(conn, claim, lease).await?;
+    let begun = begun_receipt(conn, claim).await?;
+    if begun.is_none() {
+        close_files(conn, claim.session_id, flag).await?;
+        recount(conn.raw(), claim.session_id).await?;
+    }
     let row: FinalRow = sql_query(
         "UPDATE sync_sessions SET finished_at = now(), stop_flag = 'run', status = CASE
+                WHEN $2 IS NOT NULL THEN $2
                 WHEN stop_flag = 'cancel' THEN 'cancelled'
                 WHEN stop_flag = 'fail' THEN 'failed'
                 WHEN NOT scan_complete THEN 'failed'
@@ -213,6 +237,7 @@ pub async fn finish_session(
          WHERE id = $1 RETURNING status",
     )
     .bind::<SqlUuid, _>(claim.session_id.0)
+    .bind::<Nullable<Text>, _>(begun.map(|begun| begun.status))
     .cached()
     .get_result(conn.raw())
     .await?;

@@ -12,6 +12,7 @@ mod delivered;
 mod ending;
 mod finishing;
 mod scanning;
+mod settling;
 mod uploading;
 
 use crate::cached::AlwaysTheSame as _;
@@ -37,6 +38,7 @@ pub use finishing::{
     DoubtfulFile, contradict, doubtful_files, finish_session, open_uploads, paths_of_session, uploads_aborted,
 };
 pub use scanning::{FoundFile, ObjectMarks, emit_batch, recorded_paths};
+pub use settling::{Settled, await_receipt, receipt_missing, settle};
 pub(crate) use uploading::fail_suspect;
 pub use uploading::{FileOutcome, PendingFile, multipart_opened, pending_files, record_outcomes, suspect};
 

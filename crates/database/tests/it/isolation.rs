@@ -18,7 +18,7 @@ async fn as_runtime(fixture: &Fixture, setup: &str, statement: &str) -> String {
     }
 }
 
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 9] = [
     "companies",
     "memberships",
     "projects",
@@ -26,6 +26,8 @@ const TABLES: [&str; 7] = [
     "sync_sessions",
     "file_uploads",
     "jobs",
+    "receipts",
+    "receipt_keys",
 ];
 
 #[tokio::test]

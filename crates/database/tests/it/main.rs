@@ -16,6 +16,7 @@ mod locking;
 mod migrating;
 mod outcomes;
 mod pausing;
+mod receipts;
 mod sessions;
 mod sweeping;
 mod transitions;

@@ -29,6 +29,8 @@ async fn nothing_is_taken(fixture: &Fixture, claim: &Claim) {
     let suspect = claim.clone();
     let contradict = claim.clone();
     let aborted = claim.clone();
+    let settle = claim.clone();
+    let waits = claim.clone();
     let finish = claim.clone();
     let release = claim.clone();
     let fail = claim.clone();
@@ -78,6 +80,20 @@ async fn nothing_is_taken(fixture: &Fixture, claim: &Claim) {
                 &contradict,
                 LEASE,
                 &[(1, "another".to_owned())]
+            )),
+        ),
+        (
+            "settle",
+            write!(fixture, |conn| jobs::settle(conn, &settle, LEASE)).map(drop),
+        ),
+        (
+            "await_receipt",
+            write!(fixture, |conn| jobs::await_receipt(
+                conn,
+                &waits,
+                LEASE,
+                Duration::ZERO,
+                "late"
             )),
         ),
         (

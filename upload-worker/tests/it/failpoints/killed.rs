@@ -51,6 +51,8 @@ async fn workers_killed_while_a_session_ends_end_it_once() {
         "put.before_record",
         "sweep.expired",
         "finish.before_look",
+        "finish.before_receipt",
+        "finish.after_receipt",
         "finish.before_commit",
         "finish.after_commit",
     ] {

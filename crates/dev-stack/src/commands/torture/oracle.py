@@ -4,6 +4,7 @@ as boto3 sees it, compared by rules of its own. Reads a question from stdin, wri
 import hashlib
 import json
 import os
+import re
 import stat
 import sys
 import unicodedata
@@ -16,6 +17,8 @@ from botocore.config import Config
 CHUNK = 4 << 20
 # Of the objects that went in one request so many are read; the others are judged by the MD5 that the listing gives.
 READ_EVERY = 50
+# Written at the end of each session, beside what it delivered.
+RECEIPT = re.compile(r"(^|.*/)\.receipts/[0-9a-f-]{36}\.json")
 ENDED = ("completed", "completed_with_errors", "failed", "cancelled")
 
 
@@ -51,6 +54,10 @@ def walk(root):
             path = os.path.join(folder, name)
             found[text_of(os.path.relpath(path, root))] = (path, stat.S_ISREG(os.lstat(path).st_mode))
     return found
+
+
+def canonical(value):
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def digest(kind, chunks):
@@ -120,6 +127,7 @@ class Round:
         self.versions, self.removed = session["edits"]["versions"], set(session["edits"]["removed"])
         self.judge_rows(row["status"], source, files)
         self.judge_objects(row["status"], source, files, objects)
+        self.judge_receipt(row, files)
         self.judge_counters(row)
         self.judge_jobs()
         self.judge_uploads(session)
@@ -132,12 +140,13 @@ class Round:
             files.setdefault(path, []).append(row)
         return files
 
-    def listing(self, session):
+    def listing(self, session, all_of_them=False):
         objects = {}
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=session["bucket"], Prefix=session["prefix"])
         for page in pages:
             for item in page.get("Contents", []):
-                objects[item["Key"][len(session["prefix"]):]] = item
+                if all_of_them or not RECEIPT.fullmatch(item["Key"]):
+                    objects[item["Key"][len(session["prefix"]):]] = item
         return objects
 
     def judge_rows(self, status, source, files):
@@ -209,6 +218,41 @@ class Round:
         if not same:
             self.wrong("lost", f"{text!r} has other bytes than its file")
 
+    def judge_receipt(self, row, files):
+        """What came to its end has its receipt, whose root hash is that of the rows; other sessions have none of this run."""
+        settings = row["settings"] if isinstance(row["settings"], dict) else json.loads(row["settings"])
+        target = settings.get("target_prefix", "")
+        prefix = row["key_prefix"][: len(row["key_prefix"]) - len(target)]
+        key = f"{prefix}.receipts/{row['id']}.json"
+        try:
+            receipt = json.loads(self.s3.get_object(Bucket=self.session["bucket"], Key=key)["Body"].read())
+        except self.s3.exceptions.NoSuchKey:
+            receipt = None
+        is_due = row["status"] in ("completed", "completed_with_errors") and not settings.get("dry_run", False)
+        if not is_due:
+            if receipt is not None and receipt["session"]["run"] == row["run"]:
+                self.wrong("wrong_status", f"there is a receipt of a session that is {row['status']}")
+            return
+        if receipt is None:
+            if row["error_code"] != "receipt_missing":
+                self.wrong("lost", f"the receipt {key!r} is not in the bucket")
+            return
+        if (receipt["session"]["run"], receipt["session"]["status"]) != (row["run"], row["status"]):
+            self.wrong("wrong_status", f"the receipt is of run {receipt['session']}")
+        hash_ = hashlib.sha256(b"data-uploader receipt v1 files\n")
+        for file in receipt["files"]:
+            hash_.update(canonical(file) + b"\n")
+        if receipt["root"] != "sha256:" + hash_.hexdigest():
+            self.wrong("wrong_status", "the root hash in the receipt is not that of its files")
+        stated = [(file["number"], file["key"], file["status"], file["size_bytes"]) for file in receipt["files"]]
+        recorded = sorted(
+            (file["number"], row["key_prefix"] + text, file["status"], file["size_bytes"])
+            for text, rows in files.items()
+            for file in rows
+        )
+        if stated != recorded:
+            self.wrong("wrong_status", f"the receipt states {len(stated)} files, other ones than the {len(recorded)} rows")
+
     def judge_counters(self, row):
         sums = self.one(
             """SELECT count(*) AS files_total, coalesce(sum(size_bytes), 0)::bigint AS bytes_total,
@@ -247,7 +291,7 @@ class Round:
     def clear(self):
         """Removes what was found good, so that a long run does not fill the disk."""
         for session in self.question["sessions"]:
-            keys = [item["Key"] for item in self.listing(session).values()]
+            keys = [item["Key"] for item in self.listing(session, all_of_them=True).values()]
             for first in range(0, len(keys), 1000):
                 batch = [{"Key": key} for key in keys[first : first + 1000]]
                 self.s3.delete_objects(Bucket=session["bucket"], Delete={"Objects": batch, "Quiet": True})

@@ -33,6 +33,8 @@ s3.delete_object(Bucket=bucket, Key=f"{prefix}000/00001.dat")
 size_bytes = s3.head_object(Bucket=bucket, Key=f"{prefix}large-0.bin")["ContentLength"]
 s3.put_object(Bucket=bucket, Key=f"{prefix}large-0.bin", Body=b"x" * size_bytes)
 database.run("DELETE FROM file_uploads WHERE session_id = :id AND path = '000/00002.dat'", id=first["id"])
+# lost: a receipt.
+s3.delete_object(Bucket=second["bucket"], Key=f"{second['prefix']}.receipts/{second['id']}.json")
 # duplicated: an object that nobody asked for.
 s3.put_object(Bucket=bucket, Key=f"{prefix}000/00003.dat.copy", Body=b"copy")
 # wrong_status: a file that failed in a session that says it is complete.
