@@ -9,7 +9,7 @@ use database::jobs::WorkOrder;
 use database::receipts::{self as stored, Key};
 use database::sessions::Session;
 use database::{Database, DatabaseError, TenantConn};
-use domain::CompanyId;
+use domain::{CompanyId, FileErrorCode, FileStatus};
 use identity::SealError;
 use identity::sealing::{open_receipt_key, seal_receipt_key};
 use receipts::{
@@ -152,15 +152,19 @@ pub fn header(
     }
 }
 
-/// A file as it stands in the receipt of a session whose keys begin with `key_prefix`. Only of what arrived are there
-/// a checksum and an `ETag`: what an earlier attempt left in a row proves nothing.
+/// A file as it stands in the receipt of a session whose keys begin with `key_prefix`. Only of what the bucket
+/// has are there a checksum and an `ETag`: what an attempt that failed left in a row proves nothing.
 #[must_use]
 pub fn entry(file: File, key_prefix: &str) -> Entry {
-    let is_uploaded = file.status == domain::FileStatus::Uploaded;
+    let is_there = match file.status {
+        FileStatus::Uploaded => true,
+        FileStatus::Skipped => file.error_code == Some(FileErrorCode::Unchanged),
+        _ => false,
+    };
     Entry {
-        checksum: file.checksum.filter(|_| is_uploaded),
+        checksum: file.checksum.filter(|_| is_there),
         error_code: file.error_code.map(|code| code.as_str().to_owned()),
-        etag: file.etag.filter(|_| is_uploaded),
+        etag: file.etag.filter(|_| is_there),
         key: format!("{key_prefix}{}", file.path),
         number: file.number,
         path_is_encoded: file.path_is_encoded,

@@ -1,7 +1,7 @@
 //! What a receipt is made of. The fields of [`Entry`] stand in the order of their names: what serde writes of it is
 //! its canonical form.
 
-use domain::{CompanyId, CycleId, FileStatus, ProjectId, SessionId, SessionStatus};
+use domain::{CompanyId, CycleId, FileErrorCode, FileStatus, ProjectId, SessionId, SessionStatus};
 use serde::{Deserialize, Serialize};
 
 /// The format that is written, and the only one that is read.
@@ -154,8 +154,8 @@ impl Counts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// `kind:base64`, and `-{parts}` behind it where it is one of the parts' checksums; of uploaded files, as the store
-    /// confirmed it.
+    /// `kind:base64`, and `-{parts}` behind it where it is one of the parts' checksums; as the store confirmed it to this
+    /// session, or to the earlier one that delivered the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
     /// Why it was not delivered.
@@ -175,6 +175,16 @@ pub struct Entry {
     pub size_bytes: u64,
     /// Its outcome.
     pub status: FileStatus,
+}
+
+impl Entry {
+    /// Whether the bucket has it, by this session or an earlier one, with a checksum that tells which bytes.
+    #[must_use]
+    pub fn is_delivered(&self) -> bool {
+        let is_unchanged = self.status == FileStatus::Skipped
+            && self.error_code.as_deref() == Some(FileErrorCode::Unchanged.as_str());
+        self.status == FileStatus::Uploaded || is_unchanged && self.checksum.is_some()
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]

@@ -91,6 +91,25 @@ async fn a_delivery_is_checked_against_its_source_and_its_bucket() {
 }
 
 #[tokio::test]
+async fn what_was_there_already_is_checked_like_what_was_sent() {
+    let world = shared().await;
+    let shell = Shell::new(world, "receipts-unchanged");
+    shell.sign_in(world).await;
+    let (mut place, file) = delivered(world, &shell, "receipt-unchanged", "crc64nvme").await;
+    place.source.write("new", "new");
+    let settings = json!({ "on_existing": "skip_unchanged", "part_size_bytes": PART_BYTES });
+    let session = place.upload(settings, "completed").await;
+    assert_eq!(session["files"]["skipped"], 4, "{session:#}");
+    let id = session["id"].as_str().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let output = ["receipt", id, "--output", file.to_str().unwrap()];
+    shell.run(&output).await.succeeded();
+    let dir = place.source.dir().to_str().unwrap();
+    let report = verify(&shell, &file, &["--dir", dir], 0).await;
+    assert_eq!(counts(&report), [5, 0, 0, 0, 0], "{report:#}");
+}
+
+#[tokio::test]
 async fn a_key_is_given_or_asked_for_and_a_wrong_one_is_no_use() {
     let world = shared().await;
     let shell = Shell::new(world, "receipt-keys");

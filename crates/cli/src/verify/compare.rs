@@ -4,8 +4,8 @@ use super::read;
 use super::report::Comparison;
 use crate::render::printable;
 use anyhow::{Context as _, Result, anyhow, bail};
+use domain::Symlinks;
 use domain::object_key::PathText;
-use domain::{FileStatus, Symlinks};
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use receipts::{Entry, Receipt};
@@ -69,7 +69,7 @@ pub(crate) fn symlinks(receipt: &Receipt) -> Symlinks {
     serde_json::from_value(receipt.header.settings["symlinks"].clone()).unwrap_or_default()
 }
 
-/// Compares every file that the receipt calls uploaded. The receipt must be the one that was checked.
+/// Compares every file that the receipt calls delivered. The receipt must be the one that was checked.
 pub(crate) async fn compare(path: &Path, receipt: &Receipt, against: &Against) -> Result<Comparison> {
     let settings = Settings::of(receipt);
     let progress = progress(receipt.header.counts.files.total);
@@ -89,7 +89,7 @@ pub(crate) async fn compare(path: &Path, receipt: &Receipt, against: &Against) -
                     Ok(file) => file,
                     Err(detail) => return (entry, Some(Finding::Unchecked(detail))),
                 };
-                if entry.status != FileStatus::Uploaded {
+                if !entry.is_delivered() {
                     return (entry, None);
                 }
                 let finding = match against {

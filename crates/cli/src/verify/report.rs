@@ -20,7 +20,7 @@ pub(crate) struct Comparison {
     different: u64,
     extra: u64,
     unchecked: u64,
-    /// Files that the receipt does not call uploaded: there is nothing to compare.
+    /// Files that the receipt does not call delivered: there is nothing to compare.
     pub(crate) not_delivered: u64,
     told: Vec<(&'static str, String, String)>,
 }
