@@ -10,6 +10,8 @@ use queue::RunningJobs;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// The most upload jobs at once, whatever their size; and as many again, each the only one of its company.
 const MAX_UPLOADS: usize = 16;
@@ -33,6 +35,9 @@ pub struct Places {
     concurrency: usize,
     /// Files that wait for a slot already, over all jobs.
     backlog: AtomicUsize,
+    pace: Mutex<FilePace>,
+    /// Few files wait now, or a job has ended.
+    room: Notify,
     running: Mutex<Running>,
 }
 
@@ -56,6 +61,8 @@ impl Places {
         Self {
             concurrency,
             backlog: AtomicUsize::new(0),
+            pace: Mutex::new(FilePace::new(Instant::now())),
+            room: Notify::new(),
             running: Mutex::default(),
         }
     }
@@ -63,13 +70,28 @@ impl Places {
     /// Whose jobs may be taken now.
     pub fn offer(&self) -> Offer {
         let running = self.running();
-        if running.uploads.all < MAX_UPLOADS && self.backlog.load(Ordering::Relaxed) < 2 * self.concurrency {
+        if running.uploads.all < MAX_UPLOADS && self.backlog.load(Ordering::Relaxed) < self.enough() {
             Offer::All
         } else if running.uploads.all < 2 * MAX_UPLOADS {
             Offer::AllBut(running.uploads.by_company.keys().copied().collect())
         } else {
             Offer::None
         }
+    }
+
+    /// With as many files waiting there is time to take another job before they are begun.
+    fn enough(&self) -> usize {
+        let soon = self.pace().soon(Instant::now());
+        (2 * self.concurrency).max(soon)
+    }
+
+    /// Waits until there may be room for another job.
+    pub async fn room(&self) {
+        self.room.notified().await;
+    }
+
+    fn pace(&self) -> MutexGuard<'_, FilePace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a scan of this company that has its [`Place`] may begin.
@@ -171,14 +193,20 @@ impl Place {
 
     /// One file has been begun.
     pub fn begun(&mut self) {
+        self.places.pace().begun();
         self.change(|place| place.files = place.files.saturating_sub(1));
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Self)) {
         let before = self.share();
         change(self);
-        self.places.backlog.fetch_add(self.share(), Ordering::Relaxed);
-        self.places.backlog.fetch_sub(before, Ordering::Relaxed);
+        let after = self.share();
+        self.places.backlog.fetch_add(after, Ordering::Relaxed);
+        let both = self.places.backlog.fetch_sub(before, Ordering::Relaxed);
+        let enough = self.places.enough();
+        if both.saturating_sub(after) >= enough && both.saturating_sub(before) < enough {
+            self.places.room.notify_one();
+        }
     }
 }
 
@@ -186,6 +214,43 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.places.backlog.fetch_sub(self.share(), Ordering::Relaxed);
         self.places.running().of(self.kind).remove(self.company_id);
+        self.places.room.notify_one();
+    }
+}
+
+/// How many files are begun in the time that it takes to get another job: to find it, claim it, and load it.
+struct FilePace {
+    since: Instant,
+    begun: usize,
+    soon: usize,
+}
+
+impl FilePace {
+    /// Some commits, on a disk that has other work, too.
+    const AHEAD: Duration = Duration::from_millis(100);
+    /// No more than a job has: a worker that vanishes is not to take many along.
+    const MOST: usize = 1_000;
+
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            begun: 0,
+            soon: 0,
+        }
+    }
+
+    fn begun(&mut self) {
+        self.begun += 1;
+    }
+
+    fn soon(&mut self, now: Instant) -> usize {
+        let past = now.duration_since(self.since);
+        if past >= Self::AHEAD {
+            let begun = self.begun as u128 * Self::AHEAD.as_millis() / past.as_millis();
+            self.soon = usize::try_from(begun).unwrap_or(usize::MAX).min(Self::MOST);
+            (self.since, self.begun) = (now, 0);
+        }
+        self.soon
     }
 }
 
@@ -245,6 +310,37 @@ mod tests {
         drop(guests);
         drop(first);
         assert_eq!(places.offer(), Offer::All);
+    }
+
+    #[test]
+    fn the_faster_files_are_begun_the_more_may_wait() {
+        let start = Instant::now();
+        let mut pace = FilePace::new(start);
+        let mut soon = |begun: usize, after_ms: u64| {
+            (0..begun).for_each(|_| pace.begun());
+            pace.soon(start + Duration::from_millis(after_ms))
+        };
+        assert_eq!(soon(500, 99), 0, "it cannot be told yet");
+        assert_eq!(soon(0, 100), 500);
+        assert_eq!(soon(300, 150), 500, "as it was told last");
+        assert_eq!(soon(300, 300), 300);
+        assert_eq!(soon(1_000_000, 400), FilePace::MOST);
+        assert_eq!(soon(0, 10_000), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_room_is_told_when_few_files_wait() {
+        let places = Arc::new(Places::new(64));
+        let mut place = Place::new(&places, &claim(JobKind::Upload, CompanyId::new(), 129));
+        let mut room = Box::pin(places.room());
+        place.begun();
+        assert!(futures::poll!(&mut room).is_pending(), "128 wait");
+        place.begun();
+        room.await;
+        assert_eq!(places.offer(), Offer::All);
+        let room = places.room();
+        drop(place);
+        room.await;
     }
 
     #[test]

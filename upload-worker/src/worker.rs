@@ -277,6 +277,7 @@ impl Worker {
     async fn until_room(&self, jobs: &mut JoinSet<()>) {
         tokio::select! {
             _ = jobs.join_next() => {}
+            () = self.places.room() => {}
             () = self.pause(Duration::from_millis(20)) => {}
         }
     }

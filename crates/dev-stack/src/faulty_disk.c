@@ -2,6 +2,7 @@
  *
  * In a file or directory whose path has "[eio]" in it, every read (pread64, getdents64) fails with EIO; where it
  * has "[eio-later]", those that do not begin at its start; where it has "[stale-once]", the very first with ESTALE.
+ * Nothing is ever read that need not be waited for (preadv2), as from disks that cannot tell.
  * While there is the file that FAULTY_DISK_FULL names, the disk of its directory is full: no file below it grows
  * (pwrite64, pwritev), for want of space (ENOSPC). Only programs started with that variable have their writes looked at.
  * A seccomp filter hands these system calls to a process of our own, which lets the others go on: it works on any
@@ -115,10 +116,12 @@ int main(int count, char **arguments) {
   }
   struct sock_filter reads[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pread64, 2, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getdents64, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pread64, 3, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getdents64, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_preadv2, 2, 0),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
   };
   struct sock_filter writes[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),

@@ -7,7 +7,7 @@ use crate::existing;
 use crate::failure::Failure;
 use crate::multipart;
 use crate::plan::{Events, FatalError, Outcome, PlannedFile, UploadPlan, key_for};
-use crate::read::{Stamp, Unread, Whole, read_whole};
+use crate::read::{Stamp, Unread, Whole, read_whole, read_whole_from_memory};
 use bytes::Bytes;
 use domain::backoff::Backoff;
 use domain::{FileErrorCode, FileStatus, OnExisting};
@@ -171,7 +171,6 @@ pub(crate) async fn send<E: Events>(
 
 async fn send_small<E: Events>(call: &Arc<Call<E>>, file: &PlannedFile, key: String, slot: Slot) -> Sent {
     let limit_bytes = call.plan.settings.part_size_bytes;
-    let kind = call.plan.settings.checksum;
     let mut reserved_bytes = file.size_bytes;
     let mut is_started = false;
     for tries in 1..=READ_TRIES {
@@ -183,9 +182,7 @@ async fn send_small<E: Events>(call: &Arc<Call<E>>, file: &PlannedFile, key: Str
             call.events.started(file);
             is_started = true;
         }
-        let (source, path) = (Arc::clone(&call.source), file.path.clone());
-        let read = tokio::task::spawn_blocking(move || read_whole(&source, &path, reserved_bytes, kind));
-        match read.await {
+        match read(call, file, reserved_bytes).await {
             Ok(Ok(Whole::Read {
                 bytes,
                 checksum,
@@ -220,6 +217,20 @@ async fn send_small<E: Events>(call: &Arc<Call<E>>, file: &PlannedFile, key: Str
         }
     }
     Sent::Failed(changed())
+}
+
+/// Reads a file of at most `limit_bytes`, with a hop to a thread for blocking work where it may have to be waited for.
+async fn read<E: Events>(
+    call: &Call<E>,
+    file: &PlannedFile,
+    limit_bytes: u64,
+) -> Result<Result<Whole, Unread>, tokio::task::JoinError> {
+    let kind = call.plan.settings.checksum;
+    if let Some(whole) = read_whole_from_memory(&call.source, &file.path, limit_bytes, kind) {
+        return Ok(Ok(whole));
+    }
+    let (source, path) = (Arc::clone(&call.source), file.path.clone());
+    tokio::task::spawn_blocking(move || read_whole(&source, &path, limit_bytes, kind)).await
 }
 
 async fn put<E: Events>(

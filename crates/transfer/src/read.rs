@@ -7,9 +7,9 @@ use bytes::Bytes;
 use domain::object_key::PathText;
 use domain::{ChecksumKind, FileErrorCode, SessionErrorCode, Symlinks};
 use rustix::buffer::spare_capacity;
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use storage::{Checksum, Hasher};
@@ -17,6 +17,8 @@ use storage::{Checksum, Hasher};
 /// Timestamps of files move in ticks. Two changes within one tick look like one, so a file that was changed
 /// this recently is not yet taken; the longest tick in use is 10 ms.
 const SETTLING: Duration = Duration::from_millis(20);
+/// Larger files are not read without a hop: copying and hashing them would hold up others.
+const IN_MEMORY_BYTES: u64 = 64 << 10;
 /// How much is read at once where bytes are only hashed.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
 
@@ -40,6 +42,20 @@ impl Source {
             is_single_file,
             follow: is_single_file || symlinks == Symlinks::FollowInside,
         }
+    }
+
+    /// As [`Source::open`], if that can be done without waiting.
+    fn open_in_memory(&self, path: &PathText) -> Option<Opened> {
+        let path = path.to_bytes();
+        if self.is_itself(&path) {
+            return None;
+        }
+        let file = self
+            .root
+            .open_file_in_memory(&join(&self.base, &path), self.follow)?;
+        let found = file.metadata().ok().filter(Metadata::is_file)?;
+        let stamp = Stamp::of(&found);
+        (!stamp.is_settling()).then_some(Opened { file, stamp })
     }
 
     /// Opens the file at `path`.
@@ -173,6 +189,21 @@ impl Opened {
         Ok((Bytes::from(bytes), checksum))
     }
 
+    /// All of it, and its checksum, as far as that can be done without waiting for a disk.
+    fn read_from_memory(&self, kind: ChecksumKind) -> Option<(Bytes, Checksum)> {
+        let mut bytes = vec![0; usize::try_from(self.stamp.size_bytes).ok()?];
+        if !bytes.is_empty() {
+            let room = &mut [IoSliceMut::new(&mut bytes)];
+            let read = rustix::io::preadv2(&self.file, room, 0, ReadWriteFlags::NOWAIT).ok()?;
+            if read < bytes.len() {
+                return None;
+            }
+        }
+        let checksum = Hasher::of(kind, &bytes);
+        self.check_unchanged().ok()?;
+        Some((Bytes::from(bytes), checksum))
+    }
+
     /// The checksums and sizes of the parts that the file falls into, without keeping it in memory.
     pub(crate) fn hash_parts(
         &self,
@@ -241,6 +272,29 @@ pub(crate) enum Whole {
     Larger(u64),
 }
 
+/// As [`read_whole`], of a very small file that is in memory with its name: where no disk and no server need be asked, a
+/// hop to a thread for blocking work costs more than all the rest. `None`: hop.
+pub(crate) fn read_whole_from_memory(
+    source: &Source,
+    path: &PathText,
+    size_bytes: u64,
+    kind: ChecksumKind,
+) -> Option<Whole> {
+    if size_bytes > IN_MEMORY_BYTES {
+        return None;
+    }
+    let opened = source.open_in_memory(path)?;
+    if opened.stamp.size_bytes > size_bytes {
+        return None;
+    }
+    let (bytes, checksum) = opened.read_from_memory(kind)?;
+    Some(Whole::Read {
+        bytes,
+        checksum,
+        stamp: opened.stamp,
+    })
+}
+
 /// Opens and reads a file of at most `limit_bytes`: the one blocking hop of a small file.
 pub(crate) fn read_whole(
     source: &Source,
@@ -306,6 +360,36 @@ mod tests {
         let (bytes, checksum) = opened.read(3, 4, ChecksumKind::Crc32c).unwrap();
         assert_eq!(&bytes[..], b"3456");
         assert_eq!(checksum, Hasher::of(ChecksumKind::Crc32c, b"3456"));
+    }
+
+    #[test]
+    fn what_is_in_memory_is_read_alike_without_a_hop() {
+        let (folder, file) = opened(b"0123456789");
+        let source = Source::new(SourceRoot::open(folder.path()).unwrap(), "", Symlinks::Skip);
+        let (kind, path) = (ChecksumKind::Sha256, PathText::from_bytes(b"file"));
+        let read = |limit| read_whole_from_memory(&source, &path, limit, kind);
+        let mut ten = [0; 10];
+        let room = &mut [IoSliceMut::new(&mut ten)];
+        // Some file systems cannot tell what is in memory.
+        if rustix::io::preadv2(&file.file, room, 0, ReadWriteFlags::NOWAIT).is_ok() {
+            let Some(Whole::Read {
+                bytes,
+                checksum,
+                stamp,
+            }) = read(10)
+            else {
+                panic!("it was just written");
+            };
+            assert_eq!(&bytes[..], b"0123456789");
+            assert_eq!((checksum, stamp), (Hasher::of(kind, b"0123456789"), file.stamp));
+        }
+        assert!(read(9).is_none(), "it is larger");
+        std::os::unix::fs::symlink("file", folder.path().join("link")).unwrap();
+        let through_link = PathText::from_bytes(b"link");
+        assert!(read_whole_from_memory(&source, &through_link, 10, kind).is_none());
+        std::fs::write(folder.path().join("file"), "9876543210").unwrap();
+        assert!(read(10).is_none(), "it may be changing");
+        assert!(file.read_from_memory(kind).is_none(), "it has changed");
     }
 
     #[test]

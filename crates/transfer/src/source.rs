@@ -99,6 +99,20 @@ impl SourceRoot {
             .map(cap_std::fs::File::into_std)
     }
 
+    /// Opens a file to read it, if its name and all on the way are in memory, so that no disk and no server need be asked.
+    /// Only with `follow` through links, and then through those that stay inside the root.
+    pub(crate) fn open_file_in_memory(&self, path: &[u8], follow: bool) -> Option<File> {
+        let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
+        if !follow {
+            flags |= OFlags::NOFOLLOW;
+            resolve |= ResolveFlags::NO_SYMLINKS;
+        }
+        openat2(&self.dir, path, flags, Mode::empty(), resolve)
+            .map(File::from)
+            .ok()
+    }
+
     /// Opens a directory to list it, following links that stay inside the root.
     pub(crate) fn open_folder(&self, path: &[u8]) -> io::Result<File> {
         let mut options = OpenOptions::new();

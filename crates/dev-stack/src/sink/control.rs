@@ -15,10 +15,11 @@ pub(super) fn answer(store: &Store, head: &Head, question: &str) -> Answer {
         }
         ("GET", "totals") => {
             let objects = store.objects();
-            let size_bytes: u64 = objects.values().map(|object| object.size_bytes).sum();
+            let files = || objects.iter().filter(|(path, _)| !is_receipt(path));
+            let size_bytes: u64 = files().map(|(_, object)| object.size_bytes).sum();
             Answer::text(format!(
                 "{}\t{size_bytes}\t{}\n",
-                objects.len(),
+                files().count(),
                 store.uploads().len()
             ))
         }
@@ -30,9 +31,15 @@ pub(super) fn answer(store: &Store, head: &Head, question: &str) -> Answer {
     }
 }
 
+/// What the service writes besides the files.
+fn is_receipt(path: &str) -> bool {
+    path.contains("/.receipts/")
+}
+
 fn lines(store: &Store, prefix: &str) -> String {
     let mut lines = String::new();
-    for (path, object) in range(&store.objects(), prefix, "") {
+    let objects = store.objects();
+    for (path, object) in range(&objects, prefix, "").filter(|(path, _)| !is_receipt(path)) {
         let crc = object
             .crc64nvme
             .map_or("-".to_owned(), |crc| format!("{crc:016x}"));
