@@ -7,7 +7,7 @@ use crate::recorder::Recorder;
 use crate::worker::JobFailure;
 use database::TenantConn;
 use database::jobs::{self, Ending, JobError, PendingFile};
-use domain::SessionErrorCode;
+use domain::{OnExisting, SessionErrorCode};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -60,7 +60,8 @@ pub async fn run(lease: &Arc<Lease>, mut place: Place) -> Result<(), JobFailure>
     let _watched = lease.worker.live.watch(lease.claim.session_id);
 
     let engine = async {
-        let files: Vec<PlannedFile> = files.into_iter().map(planned).collect();
+        let compares = plan.settings.on_existing == OnExisting::SkipUnchanged;
+        let files: Vec<PlannedFile> = files.into_iter().map(|file| planned(file, compares)).collect();
         let (plan, engine) = (Arc::new(plan), &lease.worker.engine);
         let summary = if lease.claim.is_isolated() {
             one_by_one(lease, &plan, files, &recorder, &stopped).await
@@ -111,7 +112,7 @@ async fn one_by_one(
     Ok(all)
 }
 
-fn planned(file: PendingFile) -> PlannedFile {
+fn planned(file: PendingFile, compares: bool) -> PlannedFile {
     let (upload_id, part_size_bytes) = file.open_upload.unzip();
     PlannedFile {
         number: file.number,
@@ -120,7 +121,7 @@ fn planned(file: PendingFile) -> PlannedFile {
         upload_id,
         multipart_part_size_bytes: part_size_bytes.and_then(|size| u64::try_from(size).ok()),
         attempts: u32::try_from(file.attempts).unwrap_or(0),
-        existing: file.existing.map(|object| Existing {
+        existing: file.existing.filter(|_| compares).map(|object| Existing {
             etag: object.etag,
             checksum: object.checksum,
         }),

@@ -114,7 +114,9 @@ async fn choose_files(
                     OR status = 'cancelled' AND $3)
              RETURNING number),
          again AS (
-             UPDATE file_uploads SET status = 'pending', error_code = NULL, error_detail = NULL, finished_at = NULL
+             -- What was recorded of an object says nothing of the one that is there now.
+             UPDATE file_uploads SET status = 'pending', error_code = NULL, error_detail = NULL, finished_at = NULL,
+                    etag = NULL, checksum = NULL
              WHERE session_id = $1 AND NOT $3
                AND (status = 'failed' AND ($2 IS NULL OR error_code = $2)
                         AND NOT (path LIKE '%/' OR error_code IN ('name_collision', 'name_not_supported'))

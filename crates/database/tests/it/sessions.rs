@@ -470,3 +470,21 @@ async fn a_retry_leaves_what_was_skipped() {
     let files = fixture.retry(session, None).await.unwrap().session.files;
     assert_eq!((files.skipped, files.pending()), (1, 1));
 }
+
+/// A file that failed because another object was found than was recorded keeps what was recorded; the retry must not take
+/// that for what is in the bucket.
+#[tokio::test]
+async fn a_retry_knows_nothing_of_the_objects_before_it() {
+    let fixture = Fixture::new().await;
+    let (session, upload) = fixture.uploading(2).await;
+    let outcomes = vec![outcome(1, FileStatus::Failed), outcome(2, FileStatus::Uploaded)];
+    fixture.record(&upload, outcomes).await.unwrap();
+    let finish = fixture.end(&upload, false).await.unwrap().unwrap();
+    fixture.finish(&finish).await.unwrap();
+    fixture
+        .sql("UPDATE file_uploads SET etag = 'recorded', checksum = 'recorded'")
+        .await;
+    fixture.retry(session, None).await.unwrap();
+    let marked = "SELECT string_agg(number::text, ',') FROM file_uploads WHERE etag IS NOT NULL OR checksum IS NOT NULL";
+    assert_eq!(fixture.sql(marked).await, "2");
+}
