@@ -6,9 +6,9 @@
 //! same, as what it is, and says that its receipt is not in the bucket: it is signed, and can be had from the API.
 
 use crate::lease::Lease;
-use crate::worker::JobFailure;
+use crate::worker::{JobFailure, service_delay};
 use buckets::ObjectWriter;
-use buckets::receipts::{CompanyKey, company_key, entry, header};
+use buckets::receipts::{CompanyKey, NoKey, company_key, entry, header};
 use database::jobs::{self, Settled, WorkOrder};
 use database::receipts::{self as stored, Seal};
 use database::{TenantConn, cycles, files};
@@ -49,11 +49,9 @@ pub async fn write(lease: &Arc<Lease>, order: &WorkOrder) -> Result<Option<Writt
         return Ok(None);
     };
     failpoint::at!("finish.before_receipt");
-    let worker = &lease.worker;
-    let key = company_key(&worker.database, &worker.targets.buckets, lease.claim.company_id);
-    let key = match lease.keep(async { Ok(key.await) }).await? {
+    let key = match lease.keep(async { Ok(key(lease).await) }).await? {
         Ok(key) => key,
-        Err(buckets::receipts::NoKey::Database(error)) => return Err(JobFailure::Database(error)),
+        Err(NoKey::Database(error)) => return Err(JobFailure::Database(error)),
         Err(error) => {
             tracing::error!(session_id = %lease.claim.session_id, "no receipt: {error}");
             let missing = Some(format!("{error}"));
@@ -79,6 +77,21 @@ pub async fn write(lease: &Arc<Lease>, order: &WorkOrder) -> Result<Option<Writt
         seal: Some(seal),
         missing,
     }))
+}
+
+/// The company's key. An outage of the database is waited for, as by every transaction of a job.
+async fn key(lease: &Lease) -> Result<CompanyKey, NoKey> {
+    let worker = &lease.worker;
+    let mut failures = 0;
+    loop {
+        match company_key(&worker.database, &worker.targets.buckets, lease.claim.company_id).await {
+            Err(NoKey::Database(error)) if error.is_unavailable() => {
+                failures += 1;
+                tokio::time::sleep(service_delay(failures)).await;
+            }
+            key => return key,
+        }
+    }
 }
 
 /// Settles the session and begins its receipt, unless that was done before.
