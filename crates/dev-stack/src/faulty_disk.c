@@ -130,7 +130,9 @@ int main(int count, char **arguments) {
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
   };
-  struct sock_fprog program = {sizeof reads / sizeof *reads, full_sign ? writes : reads};
+  struct sock_fprog of_reads = {sizeof reads / sizeof *reads, reads};
+  struct sock_fprog of_writes = {sizeof writes / sizeof *writes, writes};
+  struct sock_fprog program = full_sign ? of_writes : of_reads;
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
   if (listener < 0) {
