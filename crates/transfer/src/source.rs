@@ -19,7 +19,13 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct SourceRoot {
     dir: Arc<Dir>,
+    /// No server is asked when a file of it is opened: a share that hangs would hold up whoever does that.
+    pub(crate) is_local: bool,
 }
+
+/// File systems on disks of this machine, or in its memory, by the numbers that `statfs` gives (`linux/magic.h`): ext2 to
+/// ext4, XFS, Btrfs, F2FS, tmpfs.
+const LOCAL_FILE_SYSTEMS: [u64; 5] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010, 0x0102_1994];
 
 /// Why a source root cannot be opened. Its text may be shown to those who do not run the server: it does not say
 /// where the root is.
@@ -86,7 +92,13 @@ impl SourceRoot {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self { dir: Arc::new(dir) })
+        let is_local = rustix::fs::fstatfs(&dir).is_ok_and(|found| {
+            u64::try_from(found.f_type).is_ok_and(|kind| LOCAL_FILE_SYSTEMS.contains(&kind))
+        });
+        Ok(Self {
+            dir: Arc::new(dir),
+            is_local,
+        })
     }
 
     /// Opens a file to read it, following links that stay inside the root. Never blocks on a FIFO; the caller
@@ -99,11 +111,18 @@ impl SourceRoot {
             .map(cap_std::fs::File::into_std)
     }
 
-    /// Opens a file to read it, if its name and all on the way are in memory, so that no disk and no server need be asked.
-    /// Only with `follow` through links, and then through those that stay inside the root.
+    /// Opens a file to read it, if its name and all on the way are in memory and on the root's own, local file system, so
+    /// that no disk and no server need be asked. Only with `follow` through links, and then through those that stay inside
+    /// the root.
     pub(crate) fn open_file_in_memory(&self, path: &[u8], follow: bool) -> Option<File> {
+        if !self.is_local {
+            return None;
+        }
         let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
+        let mut resolve = ResolveFlags::BENEATH
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::NO_XDEV
+            | ResolveFlags::CACHED;
         if !follow {
             flags |= OFlags::NOFOLLOW;
             resolve |= ResolveFlags::NO_SYMLINKS;
