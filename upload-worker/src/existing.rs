@@ -9,14 +9,13 @@ use chrono::{DateTime, Utc};
 use database::TenantConn;
 use database::jobs::{self, DeliveredFile, FoundFile, JobError, ObjectMarks, WorkOrder};
 use domain::{Compare, FileErrorCode, FileStatus, OnExisting};
-use std::time::Instant;
 use storage::ListedObject;
 use transfer::{Listing, Look};
 use twox_hash::XxHash3_128;
 
 /// How many earlier sessions are looked into.
 const MAX_SESSIONS: i64 = 100;
-/// How many recorded files are remembered, the latest first; some 70 bytes each. Of others the listing alone tells.
+/// How many recorded files are remembered, the latest first; some 100 bytes each. Others are sent again.
 const MAX_RECORDS: usize = 1_000_000;
 /// How many are read at a time.
 const PAGE: i64 = 10_000;
@@ -151,10 +150,14 @@ impl Verdict {
             let checksum = checksum(record);
             return Self::Unchanged { checksum };
         }
-        // Somebody else's object, as far as we know: it has this version if it was stored after the file came to rest.
+        // We wrote another object there, or failed to, or cannot tell: nothing is known of the bytes of this one.
+        if records.has_key(key) {
+            return Self::Differs;
+        }
+        // Somebody else's object: it has this version if it was stored after the file came to rest.
         let stored_at = object.last_modified.as_deref().and_then(parse_time);
         match (stored_at, file.modified_at) {
-            (Some(stored_at), Some(modified_at)) if recorded.is_empty() && modified_at < stored_at => {
+            (Some(stored_at), Some(modified_at)) if modified_at < stored_at => {
                 Self::Unchanged { checksum: None }
             }
             _ => Self::Differs,
@@ -191,9 +194,15 @@ fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())
 }
 
-/// What earlier sessions delivered: which version of a file an object has, by key and ETag.
+/// What other sessions of the cycle delivered: which version of a file an object has, by key and ETag.
 #[derive(Default)]
-struct Records(Vec<Record>);
+struct Records {
+    delivered: Vec<Record>,
+    /// Hashes of all keys that they wrote, or tried to. Two keys with one hash are taken for one: then more is sent.
+    keys: Vec<u64>,
+    /// There were more than are remembered: any key may be one of theirs.
+    is_cut: bool,
+}
 
 struct Record {
     /// Of the key and the ETag: the object that was stored then.
@@ -212,8 +221,10 @@ impl Records {
                 }
             })
             .await?;
-        let mut records = Self::default();
-        let mut since = Instant::now();
+        let mut records = Self {
+            is_cut: i64::try_from(sessions.len()).is_ok_and(|count| count >= MAX_SESSIONS),
+            ..Self::default()
+        };
         for (session_id, key_prefix) in sessions {
             let mut after = 0;
             loop {
@@ -226,15 +237,15 @@ impl Records {
                     .await?;
                 let Some(last) = page.last() else { break };
                 after = last.number;
-                records
-                    .0
-                    .extend(page.into_iter().map(|file| Record::new(&key_prefix, file)));
-                if since.elapsed() > lease.renew_after() {
-                    lease.renew().await?;
-                    since = Instant::now();
+                for file in page {
+                    records.add(&key_prefix, file);
                 }
-                if records.0.len() >= MAX_RECORDS {
-                    tracing::info!(session_id = %lease.claim.session_id, "earlier sessions recorded more files than are remembered");
+                if lease.renewed().elapsed() >= lease.renew_after() {
+                    lease.renew().await?;
+                }
+                if records.keys.len() >= MAX_RECORDS {
+                    tracing::info!(session_id = %lease.claim.session_id, "other sessions recorded more files than are remembered");
+                    records.is_cut = true;
                     return Ok(records.sorted());
                 }
             }
@@ -242,30 +253,47 @@ impl Records {
         Ok(records.sorted())
     }
 
+    fn add(&mut self, key_prefix: &str, file: DeliveredFile) {
+        let key = format!("{key_prefix}{}", file.path);
+        self.keys.push(key_hash(&key));
+        if let Some(ObjectMarks {
+            etag: Some(etag),
+            checksum,
+        }) = file.object
+        {
+            self.delivered.push(Record {
+                object: object_hash(&key, &etag),
+                stamp: stamp(file.size_bytes, file.modified_at),
+                checksum: checksum.map(String::into_boxed_str),
+            });
+        }
+    }
+
     fn sorted(mut self) -> Self {
-        self.0.sort_unstable_by_key(|record| record.object);
+        self.delivered.sort_unstable_by_key(|record| record.object);
+        self.keys.sort_unstable();
+        self.keys.dedup();
         self
+    }
+
+    /// Whether one of the sessions wrote there, or may have.
+    fn has_key(&self, key: &str) -> bool {
+        self.is_cut || self.keys.binary_search(&key_hash(key)).is_ok()
     }
 
     /// The records of an object.
     fn of(&self, key: &str, etag: &str) -> &[Record] {
         let object = object_hash(key, etag);
-        let first = self.0.partition_point(|record| record.object < object);
-        let rest = self.0.get(first..).unwrap_or_default();
+        let first = self.delivered.partition_point(|record| record.object < object);
+        let rest = self.delivered.get(first..).unwrap_or_default();
         let count = rest.iter().take_while(|record| record.object == object).count();
         rest.get(..count).unwrap_or_default()
     }
 }
 
-impl Record {
-    fn new(key_prefix: &str, file: DeliveredFile) -> Self {
-        let key = format!("{key_prefix}{}", file.path);
-        Self {
-            object: object_hash(&key, file.object.etag.as_deref().unwrap_or_default()),
-            stamp: stamp(file.size_bytes, file.modified_at),
-            checksum: file.object.checksum.map(String::into_boxed_str),
-        }
-    }
+fn key_hash(key: &str) -> u64 {
+    let hash = XxHash3_128::oneshot(key.as_bytes());
+    u64::try_from(hash >> 64).unwrap_or_default()
 }
 
 fn object_hash(key: &str, etag: &str) -> u128 {
@@ -314,23 +342,35 @@ mod tests {
     }
 
     /// That a file of 10 bytes, so many seconds older than the object, was delivered as an object with this ETag.
-    fn record(etag: &str, age_s: i64) -> Record {
+    fn record(etag: &str, age_s: i64) -> DeliveredFile {
         let file = file(10, age_s);
-        let delivered = DeliveredFile {
+        DeliveredFile {
             number: 1,
             path: file.path.text,
             size_bytes: file.size_bytes,
             modified_at: file.modified_at,
-            object: ObjectMarks {
+            object: Some(ObjectMarks {
                 etag: Some(etag.into()),
                 checksum: Some("crc64nvme:AAAAAAAAAAA=".into()),
-            },
-        };
-        Record::new("p/C1/", delivered)
+            }),
+        }
     }
 
-    fn verdict(object: &ListedObject, file: &FoundFile, records: Vec<Record>, compare: Compare) -> Verdict {
-        let records = Records(records).sorted();
+    fn records(files: Vec<DeliveredFile>) -> Records {
+        let mut records = Records::default();
+        for file in files {
+            records.add("p/C1/", file);
+        }
+        records.sorted()
+    }
+
+    fn verdict(
+        object: &ListedObject,
+        file: &FoundFile,
+        files: Vec<DeliveredFile>,
+        compare: Compare,
+    ) -> Verdict {
+        let records = records(files);
         Verdict::of(object, file, KEY, &records, (OnExisting::SkipUnchanged, compare))
     }
 
@@ -368,11 +408,21 @@ mod tests {
         assert_eq!(recorded(90, vec![record("e", 60)]), Verdict::Differs);
         // The version of an earlier delivery of just these bytes.
         assert_eq!(recorded(90, vec![record("e", 60), record("e", 90)]), same);
-        // The object is another one than was recorded: as if nothing was.
-        assert_eq!(
-            recorded(60, vec![record("f", 90)]),
-            Verdict::Unchanged { checksum: None }
-        );
+        // The object is another one than was recorded: somebody wrote over it, or it failed.
+        assert_eq!(recorded(60, vec![record("f", 90)]), Verdict::Differs);
+        let failed = DeliveredFile {
+            object: None,
+            ..record("e", 60)
+        };
+        assert_eq!(recorded(60, vec![failed]), Verdict::Differs);
+        // Not everything is remembered: it may have been recorded.
+        let cut = Records {
+            is_cut: true,
+            ..Records::default()
+        };
+        let settings = (OnExisting::SkipUnchanged, Compare::SizeMtime);
+        let verdict = Verdict::of(&object(10, "e"), &file(10, 60), KEY, &cut, settings);
+        assert_eq!(verdict, Verdict::Differs);
     }
 
     #[test]

@@ -134,9 +134,13 @@ impl Lease {
     /// # Errors
     /// What `work` gives, or [`JobError::Fenced`].
     pub async fn keep<T>(&self, work: impl Future<Output = Result<T, JobFailure>>) -> Result<T, JobFailure> {
+        // Of many short works in a row, each would else begin to wait anew.
+        if self.renewed().elapsed() >= self.renew_after() {
+            self.renew().await?;
+        }
         let keeper = async {
             loop {
-                tokio::time::sleep(self.renew_after()).await;
+                tokio::time::sleep(self.renew_after().saturating_sub(self.renewed().elapsed())).await;
                 if let Err(error) = self.renew().await {
                     return error;
                 }

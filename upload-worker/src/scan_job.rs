@@ -156,6 +156,9 @@ impl<'a> Batch<'a> {
     }
 
     async fn add(&mut self, event: ScanEvent) -> Result<(), JobFailure> {
+        if self.lease.renewed().elapsed() >= self.lease.renew_after() {
+            self.lease.renew().await?;
+        }
         let Some(mut file) = self.classify(event) else {
             return Ok(());
         };
@@ -165,6 +168,8 @@ impl<'a> Batch<'a> {
             }
             if self.is_dry_run && file.status == FileStatus::Pending {
                 file.status = FileStatus::Skipped;
+                // What was not compared proves nothing to later sessions.
+                file.object = ObjectMarks::default();
             }
         }
         if self.files.is_empty() {

@@ -228,7 +228,12 @@ impl Bucket {
             .send(&call)
             .await
             .map_err(|failed| self.error(&call, failed))?;
+        let after = match from {
+            ListFrom::After(key) => key,
+            ListFrom::Start | ListFrom::Page(_) => "",
+        };
         xml::list_page(&reply.body)
+            .and_then(|page| in_order(page, prefix, after))
             .map_err(|failure| self.error(&call, failed_after(reply.attempts, failure)))
     }
 
@@ -287,6 +292,19 @@ impl Bucket {
             .map(|_| ())
             .map_err(|failed| self.error(&call, failed))
     }
+}
+
+/// Whoever compares with a listing relies on its order, which not every store keeps (S3's directory buckets do not).
+fn in_order(page: ListPage, prefix: &str, after: &str) -> Result<ListPage, Failure> {
+    let mut before = after;
+    for object in &page.objects {
+        if *object.key <= *before || !object.key.starts_with(prefix) {
+            let detail = format!("the listing of {prefix:?} has {:?} after {before:?}", object.key);
+            return Err(Failure::new(StorageErrorKind::InvalidResponse, detail));
+        }
+        before = &object.key;
+    }
+    Ok(page)
 }
 
 fn head_call(key: &str) -> Call<'_> {

@@ -137,8 +137,16 @@ impl<E: Events> Call<E> {
     /// Waits until the session may send so many bytes, and for a place: in this order, for whoever waits for bandwidth is
     /// to hold up no other session.
     pub(crate) async fn slot_to_send(&self, bytes: u64) -> Result<Slot, Stopped> {
-        self.events.may_send(bytes).await;
+        self.may_send(bytes).await;
         self.slot().await
+    }
+
+    /// Waits until the session may send so many bytes, or is stopped.
+    pub(crate) async fn may_send(&self, bytes: u64) {
+        tokio::select! {
+            () = self.events.may_send(bytes) => {}
+            () = self.told(Stop::Drain) => {}
+        }
     }
 
     /// Waits for a lane where the file needs one, and for a place to send so many bytes of it.

@@ -198,6 +198,9 @@ async fn send_small<E: Events>(call: &Arc<Call<E>>, file: &PlannedFile, key: Str
                         checksum,
                     };
                 }
+                if file.existing.is_some() {
+                    call.may_send(stamp.size_bytes).await;
+                }
                 return put(call, file, &key, bytes, checksum, stamp).await;
             }
             Ok(Ok(Whole::Larger(size_bytes))) if size_bytes > limit_bytes => {

@@ -18,8 +18,10 @@ pub struct Listing {
     ahead: JoinSet<Result<ListPage, StorageError>>,
     /// The last key that was asked for: what comes before it has been passed.
     passed: String,
-    /// The last page held nothing from the key on: the next is looked for where the key is.
+    /// The last page held nothing from the key on: the next is looked for where the key is, but for once only: what comes
+    /// between there and the key may be many pages, and some stores always begin at the start.
     is_behind: bool,
+    has_jumped: bool,
 }
 
 enum Next {
@@ -52,6 +54,7 @@ impl Listing {
             ahead: JoinSet::new(),
             passed: String::new(),
             is_behind: false,
+            has_jumped: false,
         }
     }
 
@@ -60,8 +63,12 @@ impl Listing {
         if *key < *self.passed {
             self.page.clear();
             self.jump(key);
+            self.is_behind = false;
         }
-        key.clone_into(&mut self.passed);
+        if *key != *self.passed {
+            key.clone_into(&mut self.passed);
+            self.has_jumped = false;
+        }
         while self.page.front().is_some_and(|object| *object.key < *key) {
             self.page.pop_front();
         }
@@ -78,25 +85,25 @@ impl Listing {
     /// # Errors
     /// When the store does not list, after all attempts. It may be called again.
     pub async fn fetch(&mut self) -> Result<(), StorageError> {
-        if std::mem::take(&mut self.is_behind) {
+        if std::mem::take(&mut self.is_behind) && !self.has_jumped {
             let key = self.passed.clone();
             self.jump(&key);
+            self.has_jumped = true;
         }
         if self.ahead.is_empty() {
             self.request();
         }
         let page = match self.ahead.join_next().await {
             Some(Ok(page)) => page?,
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // A runtime that is going down; or there is no next page.
             Some(Err(_)) | None => return Ok(()),
         };
-        let was_jump = matches!(self.next, Next::After(_));
         self.next = page.next.map_or(Next::End, Next::Page);
         self.page = page.objects.into();
         let is_below = self.page.back().is_none_or(|last| *last.key < *self.passed);
-        // Where a jump did not come far enough, another would come no further.
-        self.is_behind = is_below && !was_jump;
-        if !is_below {
+        self.is_behind = is_below;
+        if !is_below || self.has_jumped {
             self.request();
         }
         Ok(())

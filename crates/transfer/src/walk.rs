@@ -99,8 +99,8 @@ enum Next {
 /// A directory that is listed in the order of keys: what is left of it.
 struct Level {
     folder: Rc<Opened>,
-    listing: Dir,
-    is_read: bool,
+    /// Until all of it was read.
+    listing: Option<Dir>,
     run: std::vec::IntoIter<Entry>,
 }
 
@@ -186,8 +186,7 @@ impl Walk<'_> {
         if self.in_key_order {
             return self.list_in_key_order(Level {
                 folder: Rc::clone(folder),
-                listing,
-                is_read: false,
+                listing: Some(listing),
                 run: Vec::new().into_iter(),
             });
         }
@@ -216,16 +215,19 @@ impl Walk<'_> {
             for (name, file_type) in level.run.by_ref() {
                 self.entry(&level.folder, &name, file_type)?;
                 if self.stack.len() > below {
-                    self.stack.insert(below, Next::GoOn(level));
+                    if level.run.len() > 0 || level.listing.is_some() {
+                        self.stack.insert(below, Next::GoOn(level));
+                    }
                     return Ok(());
                 }
             }
-            if level.is_read {
+            let Some(mut listing) = level.listing.take() else {
                 return Ok(());
-            }
-            let (mut run, is_read) = self.read_run(&level.folder, &mut level.listing, KEY_RUN_ENTRIES)?;
+            };
+            let (mut run, is_read) = self.read_run(&level.folder, &mut listing, KEY_RUN_ENTRIES)?;
             run.sort_unstable_by(|one, other| in_keys(one).cmp(in_keys(other)));
-            (level.run, level.is_read) = (run.into_iter(), is_read);
+            level.run = run.into_iter();
+            level.listing = (!is_read).then_some(listing);
         }
     }
 

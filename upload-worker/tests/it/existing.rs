@@ -210,6 +210,23 @@ async fn a_dry_run_tells_what_would_be_sent() {
     assert_eq!(files.len(), total + 1);
 }
 
+/// What a dry run did not compare proves nothing to those that come after it.
+#[tokio::test]
+async fn a_dry_run_vouches_for_nothing() {
+    let mut place = shared().await.place("dry-vouches").await;
+    place.source.write("file", "as it was");
+    let session = place.upload(json!({}), "completed").await;
+    place.assert_delivered(&session).await;
+    place.forget_sessions().await;
+    place.source.write("file", "as it is.");
+    let dry = json!({ "on_existing": "skip_unchanged", "compare": "checksum", "dry_run": true });
+    place.upload(dry, "completed").await;
+    let session = place
+        .upload(json!({ "on_existing": "skip_unchanged" }), "completed")
+        .await;
+    place.assert_sent(&session, 1, 0).await;
+}
+
 #[tokio::test]
 async fn a_bucket_that_cannot_be_listed_is_no_empty_one() {
     let place = delivered("unlisted").await;

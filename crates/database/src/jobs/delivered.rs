@@ -8,10 +8,10 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::SessionId;
+use domain::{FileErrorCode, SessionId};
 use uuid::Uuid;
 
-/// A file that was delivered, or found delivered.
+/// A file that another session sent, or found delivered, or tried to send.
 #[derive(Clone, Debug)]
 pub struct DeliveredFile {
     /// Its number in its session.
@@ -22,8 +22,8 @@ pub struct DeliveredFile {
     pub size_bytes: i64,
     /// Of the version that was delivered.
     pub modified_at: Option<DateTime<Utc>>,
-    /// Its object.
-    pub object: ObjectMarks,
+    /// Its object, where it was delivered.
+    pub object: Option<ObjectMarks>,
 }
 
 #[derive(QueryableByName)]
@@ -34,7 +34,7 @@ struct EarlierRow {
     key_prefix: String,
 }
 
-/// The earlier sessions of the claim's cycle that may have written below its target, with what their keys begin with;
+/// The other sessions of the claim's cycle that may have written below its target, with what their keys begin with;
 /// the latest first, at most `limit`.
 ///
 /// # Errors
@@ -48,7 +48,8 @@ pub async fn earlier_sessions(
         "SELECT e.id, e.key_prefix
          FROM sync_sessions s
          JOIN sync_sessions e ON e.company_id = s.company_id AND e.project_id = s.project_id AND e.cycle_id = s.cycle_id
-         WHERE s.id = $1 AND e.id < s.id AND e.files_uploaded + e.files_skipped > 0
+         WHERE s.id = $1 AND e.id <> s.id AND e.files_total > 0
+           AND NOT coalesce((e.settings ->> 'dry_run')::boolean, false)
            AND (starts_with(e.key_prefix, s.key_prefix) OR starts_with(s.key_prefix, e.key_prefix))
          ORDER BY e.id DESC LIMIT $2",
     )
@@ -62,7 +63,7 @@ pub async fn earlier_sessions(
         .collect())
 }
 
-/// What a session delivered, or found delivered: a page by number, after `after`.
+/// The files of a session that it may have sent, or found delivered: a page by number, after `after`.
 ///
 /// # Errors
 /// The database's.
@@ -79,12 +80,16 @@ pub async fn delivered_files(
         Option<DateTime<Utc>>,
         Option<String>,
         Option<String>,
+        String,
     );
     let rows: Vec<Row> = file_uploads::table
         .filter(file_uploads::session_id.eq(session_id.0))
         .filter(file_uploads::number.gt(after))
-        .filter(file_uploads::status.eq_any(["uploaded", "skipped"]))
-        .filter(file_uploads::etag.is_not_null())
+        .filter(
+            file_uploads::status
+                .ne("skipped")
+                .or(file_uploads::error_code.eq(FileErrorCode::Unchanged.as_str())),
+        )
         .order(file_uploads::number.asc())
         .limit(limit)
         .select((
@@ -94,18 +99,20 @@ pub async fn delivered_files(
             file_uploads::modified_at,
             file_uploads::etag,
             file_uploads::checksum,
+            file_uploads::status,
         ))
         .load(conn.raw())
         .await?;
     Ok(rows
         .into_iter()
         .map(
-            |(number, path, size_bytes, modified_at, etag, checksum)| DeliveredFile {
+            |(number, path, size_bytes, modified_at, etag, checksum, status)| DeliveredFile {
                 number,
                 path,
                 size_bytes,
                 modified_at,
-                object: ObjectMarks { etag, checksum },
+                object: matches!(status.as_str(), "uploaded" | "skipped")
+                    .then_some(ObjectMarks { etag, checksum }),
             },
         )
         .collect())

@@ -9,6 +9,7 @@
 mod changing_files;
 mod disk_errors;
 mod large_files;
+mod listing;
 mod ordinary_user;
 mod pace;
 mod passing_errors;
