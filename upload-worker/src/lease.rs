@@ -191,8 +191,11 @@ impl Lease {
         match failure {
             JobFailure::Fenced => Err(JobError::Fenced),
             JobFailure::Stopped => match self.renew().await? {
-                StopFlag::Cancel | StopFlag::Fail => self.end(Ending::Cancelled).await,
-                StopFlag::Run | StopFlag::Pause => self.release(Duration::ZERO, None).await,
+                // Nothing else can end the session: a finish job goes on elsewhere, whatever the session was told.
+                StopFlag::Cancel | StopFlag::Fail if self.claim.kind != JobKind::Finish => {
+                    self.end(Ending::Cancelled).await
+                }
+                _ => self.release(Duration::ZERO, None).await,
             },
             JobFailure::NoPlace(delay) => self.release(delay, None).await,
             JobFailure::StoreAway(detail) => self.await_store(detail).await,

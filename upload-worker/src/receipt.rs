@@ -145,10 +145,11 @@ impl Target {
         let fence = lease.clone();
         let bucket = bucket.with_fence(Arc::new(move || fence.holds()));
         if lease.claim.epoch > 1 {
+            still_ours(lease).await?;
             let closing = tokio::time::timeout(ABORT_PATIENCE, abort_earlier(&bucket, &key));
             lease.keep(async { Ok(closing.await) }).await?.ok();
         }
-        let token = format!("{}/receipt", session.id);
+        let token = format!("{}/{}/receipt", session.id, lease.claim.run);
         let object = ObjectWriter::new(bucket, key, token, "application/json");
         Ok(Self::Open(Box::new(object)))
     }
@@ -233,12 +234,14 @@ async fn stream(
             writer.entry(&entry, &mut buffer);
         }
         size_bytes += buffer.len();
+        still_ours(lease).await?;
         target.take(&mut buffer, begun.is_patient).await?;
     }
     let root = writer.finish();
     let signature = key.key.sign(&signed_message(&begun.header, root));
     Writer::tail(root, &key.key.public_key(), &signature, &mut buffer);
     size_bytes += buffer.len();
+    still_ours(lease).await?;
     target.take(&mut buffer, begun.is_patient).await?;
     target.finish(begun.is_patient).await?;
     Ok(Seal {
@@ -247,6 +250,14 @@ async fn stream(
         signature,
         size_bytes: i64::try_from(size_bytes).unwrap_or(i64::MAX),
     })
+}
+
+/// Asked before anything is sent: a worker that was frozen may wake when another has written the receipt of a later run.
+async fn still_ours(lease: &Lease) -> Result<(), JobFailure> {
+    if !lease.holds() {
+        lease.renew().await?;
+    }
+    Ok(())
 }
 
 /// Whether the store may take later what it does not take now.

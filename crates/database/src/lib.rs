@@ -7,7 +7,6 @@
 //! runtime login itself may do nothing; there is no third way to a table.
 
 pub mod accounts;
-mod cached;
 pub mod companies;
 pub mod cycles;
 pub mod error;

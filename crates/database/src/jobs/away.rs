@@ -3,7 +3,6 @@
 
 use super::ending::{fail_session, give_back};
 use super::{Claim, JobError, clean, renew};
-use crate::cached::AlwaysTheSame as _;
 use crate::{DatabaseError, TenantConn};
 use diesel::QueryableByName;
 use diesel::sql_query;
@@ -46,7 +45,6 @@ pub async fn await_store(
     let running =
         sql_query("SELECT FROM sync_sessions WHERE id = $1 AND stop_flag = 'run' FOR NO KEY UPDATE")
             .bind::<SqlUuid, _>(claim.session_id.0)
-            .cached()
             .execute(conn.raw())
             .await?;
     // One that is paused or told to end waits for something else.
@@ -72,7 +70,6 @@ pub async fn await_store(
     .bind::<SqlUuid, _>(claim.company_id.0)
     .bind::<SqlUuid, _>(claim.session_id.0)
     .bind::<Double, _>(delay_s)
-    .cached()
     .execute(conn.raw())
     .await?;
     let delay = Duration::try_from_secs_f64(delay_s).unwrap_or(away.delay);
@@ -88,7 +85,6 @@ async fn note_outage(conn: &mut TenantConn, claim: &Claim, away: &StoreAway) -> 
     sql_query("INSERT INTO store_outages (session_id, company_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind::<SqlUuid, _>(claim.session_id.0)
         .bind::<SqlUuid, _>(claim.company_id.0)
-        .cached()
         .execute(conn.raw())
         .await?;
     let left: LeftRow = sql_query(
@@ -103,7 +99,6 @@ async fn note_outage(conn: &mut TenantConn, claim: &Claim, away: &StoreAway) -> 
     .bind::<Text, _>(SessionErrorCode::StorageUnreachable.as_str())
     .bind::<Text, _>(clean(&away.detail))
     .bind::<Double, _>(away.patience.as_secs_f64())
-    .cached()
     .get_result(conn.raw())
     .await?;
     Ok(left.left_s)
@@ -117,7 +112,6 @@ async fn note_outage(conn: &mut TenantConn, claim: &Claim, away: &StoreAway) -> 
 pub async fn store_answers(conn: &mut TenantConn, claim: &Claim) -> Result<(), JobError> {
     sql_query("UPDATE jobs SET errors = 0 WHERE id = $1 AND errors > 0")
         .bind::<BigInt, _>(claim.job_id.0)
-        .cached()
         .execute(conn.raw())
         .await?;
     // The session before the outage, as everybody has it.
@@ -126,7 +120,6 @@ pub async fn store_answers(conn: &mut TenantConn, claim: &Claim) -> Result<(), J
          WHERE id = $1 AND EXISTS (SELECT FROM store_outages WHERE session_id = $1)",
     )
     .bind::<SqlUuid, _>(claim.session_id.0)
-    .cached()
     .execute(conn.raw())
     .await?;
     if waited == 1 {
@@ -139,7 +132,6 @@ pub async fn store_answers(conn: &mut TenantConn, claim: &Claim) -> Result<(), J
 pub(crate) async fn forget_outage(conn: &mut AsyncPgConnection, id: SessionId) -> Result<(), DatabaseError> {
     sql_query("DELETE FROM store_outages WHERE session_id = $1")
         .bind::<SqlUuid, _>(id.0)
-        .cached()
         .execute(conn)
         .await?;
     Ok(())

@@ -1,7 +1,6 @@
 //! The end of jobs, and of what waits when a session is stopped.
 
 use super::{Claim, JobError, clean, finish_job, forget_outage};
-use crate::cached::AlwaysTheSame as _;
 use crate::{DatabaseError, SystemConn, TenantConn};
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -74,7 +73,6 @@ pub(crate) async fn end_running(
     .bind::<Integer, _>(epoch)
     .bind::<Text, _>(state.as_str())
     .bind::<Bool, _>(ending == Ending::ScanComplete)
-    .cached()
     .get_result(conn)
     .await?;
     if !row.ended {
@@ -117,7 +115,6 @@ pub async fn disown(conn: &mut SystemConn, job_id: JobId, worker_id: &str) -> Re
         sql_query("SELECT epoch FROM jobs WHERE id = $1 AND worker_id = $2 AND state = 'running'")
             .bind::<BigInt, _>(job_id.0)
             .bind::<Text, _>(worker_id)
-            .cached()
             .get_result(conn.raw())
             .await
             .optional()?;
@@ -151,7 +148,6 @@ pub(super) async fn give_back(
     .bind::<Integer, _>(epoch)
     .bind::<Double, _>(delay.as_secs_f64())
     .bind::<Nullable<Text>, _>(error.map(clean))
-    .cached()
     .execute(conn)
     .await?;
     Ok(changed == 1)
@@ -167,7 +163,6 @@ pub(crate) async fn stop_session(
     sql_query("UPDATE sync_sessions SET stop_flag = $2 WHERE id = $1")
         .bind::<SqlUuid, _>(id.0)
         .bind::<Text, _>(flag.as_str())
-        .cached()
         .execute(conn)
         .await?;
     close_ready(conn, id).await
@@ -200,7 +195,6 @@ pub(crate) async fn close_ready(
          ON CONFLICT DO NOTHING RETURNING id, company_id",
     )
     .bind::<SqlUuid, _>(id.0)
-    .cached()
     .get_result(conn)
     .await
     .optional()?;
@@ -221,7 +215,6 @@ pub async fn fail_session(
     sql_query("UPDATE jobs SET last_error = $2 WHERE id = $1")
         .bind::<BigInt, _>(claim.job_id.0)
         .bind::<Text, _>(clean(&format!("{code}: {detail}")))
-        .cached()
         .execute(conn.raw())
         .await?;
     let changed = sql_query(
@@ -231,7 +224,6 @@ pub async fn fail_session(
     .bind::<SqlUuid, _>(claim.session_id.0)
     .bind::<Text, _>(code.as_str())
     .bind::<Text, _>(clean(detail))
-    .cached()
     .execute(conn.raw())
     .await?;
     let closed = if changed == 1 {

@@ -2,7 +2,6 @@
 
 use super::settling::begun_receipt;
 use super::{Claim, Ending, JobError, clean, end, forget_outage, renew};
-use crate::cached::AlwaysTheSame as _;
 use crate::schema::file_uploads;
 use crate::{DatabaseError, TenantConn};
 use diesel::prelude::*;
@@ -59,7 +58,6 @@ pub async fn doubtful_files(
     .bind::<Integer, _>(claim.run)
     .bind::<BigInt, _>(after)
     .bind::<BigInt, _>(limit)
-    .cached()
     .load(conn.raw())
     .await?)
 }
@@ -83,7 +81,6 @@ pub async fn contradict(
     .bind::<SqlUuid, _>(claim.session_id.0)
     .bind::<Array<BigInt>, _>(files.iter().map(|(number, _)| *number).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(files.iter().map(|(_, detail)| clean(detail)).collect::<Vec<_>>())
-    .cached()
     .execute(conn.raw())
     .await?;
     if changed > 0 {
@@ -142,7 +139,6 @@ pub async fn uploads_aborted(
     )
     .bind::<SqlUuid, _>(claim.session_id.0)
     .bind::<Array<BigInt>, _>(numbers)
-    .cached()
     .execute(conn.raw())
     .await?;
     Ok(())
@@ -191,7 +187,6 @@ pub(super) async fn close_files(
     .bind::<Text, _>(status)
     .bind::<Nullable<Text>, _>(code)
     .bind::<Nullable<Text>, _>(detail)
-    .cached()
     .execute(conn.raw())
     .await?;
     Ok(())
@@ -238,7 +233,6 @@ pub async fn finish_session(
     )
     .bind::<SqlUuid, _>(claim.session_id.0)
     .bind::<Nullable<Text>, _>(begun.map(|begun| begun.status))
-    .cached()
     .get_result(conn.raw())
     .await?;
     forget_outage(conn.raw(), claim.session_id).await?;
@@ -266,7 +260,6 @@ pub(crate) async fn recount(conn: &mut AsyncPgConnection, id: SessionId) -> Resu
          WHERE s.id = $1",
     )
     .bind::<SqlUuid, _>(id.0)
-    .cached()
     .execute(conn)
     .await?;
     Ok(())

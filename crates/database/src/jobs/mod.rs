@@ -15,7 +15,6 @@ mod scanning;
 mod settling;
 mod uploading;
 
-use crate::cached::AlwaysTheSame as _;
 use crate::projects::Project;
 use crate::schema::companies;
 use crate::sessions::Session;
@@ -188,7 +187,6 @@ pub async fn claim(
          WHERE j.id = $1 AND j.state = 'ready' AND j.run_after <= now()",
     )
     .bind::<BigInt, _>(job_id.0)
-    .cached()
     .get_result(conn.raw())
     .await
     .optional()?;
@@ -228,7 +226,6 @@ pub async fn claim(
     .bind::<Text, _>(worker_id)
     .bind::<Double, _>(lease.as_secs_f64())
     .bind::<Text, _>(&flag.stop_flag)
-    .cached()
     .get_result(conn.raw())
     .await
     .optional()?;
@@ -241,7 +238,6 @@ pub async fn claim(
              WHERE id = $1 AND status = 'pending'",
         )
         .bind::<SqlUuid, _>(row.session_id)
-        .cached()
         .execute(conn.raw())
         .await?;
     }
@@ -267,7 +263,6 @@ pub async fn claim(
 async fn has_room(conn: &mut SystemConn, company_id: Uuid) -> Result<bool, DatabaseError> {
     sql_query("SELECT FROM companies WHERE id = $1 FOR NO KEY UPDATE")
         .bind::<SqlUuid, _>(company_id)
-        .cached()
         .execute(conn.raw())
         .await?;
     let room: Room = sql_query(
@@ -275,7 +270,6 @@ async fn has_room(conn: &mut SystemConn, company_id: Uuid) -> Result<bool, Datab
                 < coalesce((SELECT max_concurrent_jobs FROM companies WHERE id = $1), 2147483647) AS has_room",
     )
     .bind::<SqlUuid, _>(company_id)
-    .cached()
     .get_result(conn.raw())
     .await?;
     Ok(room.has_room)
@@ -295,7 +289,6 @@ pub async fn renew(conn: &mut TenantConn, claim: &Claim, lease: Duration) -> Res
     .bind::<BigInt, _>(claim.job_id.0)
     .bind::<Integer, _>(claim.epoch)
     .bind::<Double, _>(lease.as_secs_f64())
-    .cached()
     .get_result(conn.raw())
     .await
     .optional()?;

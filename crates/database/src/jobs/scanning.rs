@@ -1,7 +1,6 @@
 //! Scan jobs: what the walk found, and the upload jobs made of it.
 
 use super::{Claim, JobError, clean, renew};
-use crate::cached::AlwaysTheSame as _;
 use crate::schema::file_uploads;
 use crate::{DatabaseError, TenantConn};
 use chrono::{DateTime, Utc};
@@ -121,7 +120,6 @@ pub async fn emit_batch(
     .bind::<BigInt, _>(last.number)
     .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.object.etag.as_deref()).collect::<Vec<_>>())
     .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.object.checksum.as_deref()).collect::<Vec<_>>())
-    .cached()
     .get_result(conn.raw())
     .await?;
     let job = job.id.map(|id| QueuedJob {

@@ -1,7 +1,6 @@
 //! Upload jobs: what is left of a range, and the outcomes of its files.
 
 use super::{Claim, JobError, ObjectMarks, clean, renew};
-use crate::cached::AlwaysTheSame as _;
 use crate::schema::file_uploads;
 use crate::{DatabaseError, TenantConn};
 use chrono::{DateTime, Utc};
@@ -109,7 +108,6 @@ pub async fn multipart_opened(
     .bind::<BigInt, _>(number)
     .bind::<Text, _>(upload_id)
     .bind::<BigInt, _>(part_size_bytes)
-    .cached()
     .execute(conn.raw())
     .await?;
     Ok(())
@@ -129,7 +127,6 @@ pub async fn suspect(
     sql_query("UPDATE jobs SET suspect_file = $2 WHERE id = $1")
         .bind::<BigInt, _>(claim.job_id.0)
         .bind::<BigInt, _>(number)
-        .cached()
         .execute(conn.raw())
         .await?;
     Ok(flag)
@@ -154,7 +151,6 @@ pub(crate) async fn fail_suspect(
     .bind::<BigInt, _>(number)
     .bind::<Text, _>(format!("its worker vanished {crashes} times, the last time while it was sent alone"))
     .bind::<Integer, _>(crashes)
-    .cached()
     .execute(conn)
     .await?;
     Ok(())
@@ -254,7 +250,6 @@ pub async fn record_outcomes(
     .bind::<Array<Timestamptz>, _>(sorted.iter().map(|outcome| outcome.started_at).collect::<Vec<_>>())
     .bind::<Array<Timestamptz>, _>(sorted.iter().map(|outcome| outcome.finished_at).collect::<Vec<_>>())
     .bind::<Timestamptz, _>(Utc::now())
-    .cached()
     .execute(conn.raw())
     .await?;
     Ok(flag)
