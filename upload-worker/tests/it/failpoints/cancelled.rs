@@ -2,7 +2,7 @@
 
 use super::{ON_THE_WAY, place, world_with_roots};
 use crate::crashes::assert_settled;
-use crate::fixture::{Place, until_held};
+use crate::fixture::{Place, World, until_held};
 use serde_json::json;
 
 /// Long enough for whoever is held: some are held while they renew their lease.
@@ -89,4 +89,25 @@ async fn a_session_cancelled_at_any_step_leaves_nothing_open() {
 #[tokio::test]
 async fn a_session_cancelled_at_any_step_whose_worker_is_killed_leaves_nothing_open() {
     cancelled_at_every_step(Then::IsKilled).await;
+}
+
+/// Nothing else can end a session: a finish job that is given back goes on elsewhere, whatever the session was told.
+#[tokio::test]
+async fn a_worker_that_stops_while_it_ends_a_cancelled_session_hands_it_on() {
+    let mut world = World::start_with(0, super::LEASE_S, |options| options.shutdown_grace_s = 1).await;
+    let place = place(&world, "stopped-at-the-end").await;
+    let gate = world.gate("the end");
+    let mut worker = world.armed_worker(&format!("finish.before_look={}", gate.hold()), None);
+    let id = place.start(json!({})).await;
+    until_held("finish.before_look", "hold", &worker).await;
+    place
+        .api
+        .post(&format!("/api/sessions/{id}/cancel"), json!({}))
+        .await;
+    assert_eq!(worker.stop().await.code(), Some(0), "{}", worker.log_tail());
+    gate.open();
+    world.stack.start_worker().unwrap();
+    let session = place.api.ended_as(&id, "cancelled").await;
+    assert_settled(&world, &session).await;
+    world.stack.stop().await;
 }
