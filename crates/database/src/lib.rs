@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod leftovers;
 pub mod members;
 pub mod migrate;
+mod prepared;
 pub mod projects;
 pub mod receipts;
 pub mod refresh_tokens;

@@ -1,6 +1,7 @@
 //! Scan jobs: what the walk found, and the upload jobs made of it.
 
 use super::{Claim, JobError, clean, renew};
+use crate::prepared::{Prepared, by_index};
 use crate::schema::file_uploads;
 use crate::{DatabaseError, TenantConn};
 use chrono::{DateTime, Utc};
@@ -66,7 +67,8 @@ pub async fn emit_batch(
     if flag != StopFlag::Run {
         return Ok((flag, None));
     }
-    let job: JobIdRow = sql_query(
+    by_index(conn).await?;
+    let statement = sql_query(
         "WITH found AS (
              INSERT INTO file_uploads (session_id, number, company_id, path, path_is_encoded, size_bytes, modified_at,
                                        status, error_code, error_detail, etag, checksum, finished_at)
@@ -119,9 +121,8 @@ pub async fn emit_batch(
     .bind::<BigInt, _>(first.number)
     .bind::<BigInt, _>(last.number)
     .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.object.etag.as_deref()).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.object.checksum.as_deref()).collect::<Vec<_>>())
-    .get_result(conn.raw())
-    .await?;
+    .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.object.checksum.as_deref()).collect::<Vec<_>>());
+    let job: JobIdRow = Prepared(statement).get_result(conn.raw()).await?;
     let job = job.id.map(|id| QueuedJob {
         id: JobId(id),
         company_id: claim.company_id,

@@ -1,6 +1,7 @@
 //! Upload jobs: what is left of a range, and the outcomes of its files.
 
 use super::{Claim, JobError, ObjectMarks, clean, renew};
+use crate::prepared::{Prepared, by_index};
 use crate::schema::file_uploads;
 use crate::{DatabaseError, TenantConn};
 use chrono::{DateTime, Utc};
@@ -196,25 +197,26 @@ pub async fn record_outcomes(
     outcomes: &[FileOutcome],
 ) -> Result<StopFlag, JobError> {
     let flag = renew(conn, claim, lease).await?;
-    if outcomes.is_empty() {
-        return Ok(flag);
-    }
     // In the order of the key: two flushes of neighbouring ranges meet in no circle, and pages are visited once.
     let mut sorted: Vec<&FileOutcome> = outcomes.iter().collect();
     sorted.sort_unstable_by_key(|outcome| outcome.number);
     let column = |of: fn(&FileOutcome) -> i64| sorted.iter().map(|outcome| of(outcome)).collect::<Vec<i64>>();
-    sql_query(
+    let ([first, ..], [.., last]) = (&sorted[..], &sorted[..]) else {
+        return Ok(flag);
+    };
+    by_index(conn).await?;
+    let statement = sql_query(
         "WITH changed AS (
              UPDATE file_uploads f SET status = o.status, size_bytes = o.size_bytes, modified_at = o.modified_at,
                     attempts = o.attempts, etag = o.etag, checksum = o.checksum, error_code = o.error_code,
-                    error_detail = o.error_detail, started_at = o.started_at + clock.ahead,
-                    finished_at = o.finished_at + clock.ahead, upload_id = NULL, part_size_bytes = NULL
+                    error_detail = o.error_detail, started_at = o.started_at + (statement_timestamp() - $14),
+                    finished_at = o.finished_at + (statement_timestamp() - $14), upload_id = NULL, part_size_bytes = NULL
              FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::integer[],
                          $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[])
                   AS o(number, status, planned_size_bytes, size_bytes, modified_at, attempts,
-                       etag, checksum, error_code, error_detail, started_at, finished_at),
-                  (SELECT clock_timestamp() - $14::timestamptz AS ahead) AS clock
-             WHERE f.session_id = $1 AND f.number = o.number AND f.status IN ('pending', 'uploading')
+                       etag, checksum, error_code, error_detail, started_at, finished_at)
+             WHERE f.session_id = $1 AND f.number = o.number AND f.number BETWEEN $15 AND $16
+               AND f.status IN ('pending', 'uploading')
              RETURNING o.status, o.size_bytes, o.size_bytes - o.planned_size_bytes AS growth),
          moved AS (
              SELECT count(*) FILTER (WHERE status = 'uploaded') AS files_uploaded,
@@ -250,7 +252,8 @@ pub async fn record_outcomes(
     .bind::<Array<Timestamptz>, _>(sorted.iter().map(|outcome| outcome.started_at).collect::<Vec<_>>())
     .bind::<Array<Timestamptz>, _>(sorted.iter().map(|outcome| outcome.finished_at).collect::<Vec<_>>())
     .bind::<Timestamptz, _>(Utc::now())
-    .execute(conn.raw())
-    .await?;
+    .bind::<BigInt, _>(first.number)
+    .bind::<BigInt, _>(last.number);
+    Prepared(statement).execute(conn.raw()).await?;
     Ok(flag)
 }

@@ -17,6 +17,7 @@ mod migrating;
 mod outcomes;
 mod pausing;
 mod receipts;
+mod recording;
 mod sessions;
 mod sweeping;
 mod transitions;
