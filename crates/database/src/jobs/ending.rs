@@ -31,10 +31,11 @@ pub enum Ending {
     Dead,
 }
 
-/// Ends a running scan or upload job; the one that leaves its session without open jobs adds the `finish` job.
+/// Ends a running job; the scan or upload job that leaves its session without open jobs adds the `finish` job.
 ///
 /// # Errors
-/// [`JobError::Fenced`] when the job is no longer this worker's.
+/// [`JobError::Fenced`] when the job is no longer this worker's, or is a finish job that would end undone: that one goes
+/// on when its lease runs out.
 pub async fn end(
     conn: &mut TenantConn,
     claim: &Claim,
@@ -59,6 +60,8 @@ pub(crate) async fn end_running(
     let row: EndedRow = sql_query(
         "WITH ended AS (
              UPDATE jobs SET state = $3, finished_at = now() WHERE id = $1 AND epoch = $2 AND state = 'running'
+               -- Nothing but a finish job that is done ends a session.
+               AND (kind <> 'finish' OR $3 = 'done')
              RETURNING session_id, kind),
          session AS (
              UPDATE sync_sessions s SET open_jobs = s.open_jobs - 1, scan_complete = s.scan_complete OR $4 FROM ended e

@@ -301,10 +301,14 @@ async fn a_finish_job_is_never_given_up() {
     let (_, claim) = fixture.uploading(1).await;
     let finish = fixture.end(&claim, false).await.unwrap().unwrap();
     for _ in 0..=sweep::MAX_CRASHES {
-        fixture
+        let finish = fixture
             .claim(finish.id, "finisher")
             .await
             .expect("it is ready again");
+        for ending in [Ending::Cancelled, Ending::Dead] {
+            let ended = write!(fixture, |conn| jobs::end(conn, &finish, ending));
+            assert!(matches!(ended, Err(JobError::Fenced)), "{ended:?}");
+        }
         let seen = fixture.let_lease_run_out().await;
         assert_eq!(fixture.expire(&seen).await, None);
     }
