@@ -133,9 +133,9 @@ struct BenchArguments {
     /// Which data sets
     #[arg(long, value_delimiter = ',', default_value = "A,B,C", ignore_case = true)]
     sets: Vec<commands::bench::SetName>,
-    /// How many files data set D has
-    #[arg(long, default_value_t = 1_000_000)]
-    files_d: usize,
+    /// How many files data set D has; several numbers, one after the other
+    #[arg(long, value_delimiter = ',', default_value = "1000000")]
+    files_d: Vec<usize>,
     /// How many timed rounds [default: 5; with --small 1]
     #[arg(long)]
     rounds: Option<usize>,
@@ -145,9 +145,9 @@ struct BenchArguments {
     /// Who takes part beside the service [default: all; aws not with A and D, where it is slow]
     #[arg(long, value_delimiter = ',')]
     peers: Option<Vec<commands::bench::Tool>>,
-    /// How many workers
-    #[arg(long, default_value_t = 1)]
-    workers: usize,
+    /// How many workers; several numbers, one after the other
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = at_least_one)]
+    workers: Vec<usize>,
     /// Where the files go, which are removed in the end [default: the system's folder for temporary files]
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -188,6 +188,15 @@ fn number_or<const DEFAULT: usize>(text: &str) -> Result<usize, std::num::ParseI
         Ok(DEFAULT)
     } else {
         text.parse()
+    }
+}
+
+/// A number of things that there must be.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed".to_owned()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context as _;
+
 use super::measured;
 use super::report::{SetResult, ToolResult};
 use super::run::{Cpu, Run};
 use super::service::Service;
-use super::sets::DataSet;
+use super::sets::{DataSet, Expected};
 use super::sink_process::Sink;
 use super::step;
 use super::tools::{Delivery, Program, Tool};
@@ -31,6 +33,8 @@ pub(super) struct Bench {
     /// Tools that are slow take part everywhere.
     pub(super) is_aws_asked: bool,
     pub(super) rounds: usize,
+    /// How many workers the service has: the others take part beside the first number alone.
+    pub(super) workers: Vec<usize>,
     pub(super) programs: Vec<Program>,
     pub(super) sink: Sink,
     pub(super) service: Service,
@@ -42,16 +46,15 @@ impl Bench {
     pub(super) async fn contests(&mut self, sets: &[DataSet]) -> (Vec<SetResult>, Option<anyhow::Error>) {
         let mut results = Vec::new();
         for set in sets {
-            match self.contest(*set).await {
-                Ok(result) => results.push(result),
-                // What was measured before may have taken hours: it is told all the same.
-                Err(error) => return (results, Some(error.context(set.to_string()))),
+            // What was measured before may have taken hours: it is told all the same.
+            if let Err(error) = self.contests_with(*set, &mut results).await {
+                return (results, Some(error.context(set.to_string())));
             }
         }
         (results, None)
     }
 
-    async fn contest(&mut self, set: DataSet) -> anyhow::Result<SetResult> {
+    async fn contests_with(&mut self, set: DataSet, results: &mut Vec<SetResult>) -> anyhow::Result<()> {
         step(&format!("{set}: making the files"));
         let root = self.folder.join("sets");
         let expected = tokio::task::spawn_blocking(move || {
@@ -59,21 +62,37 @@ impl Bench {
             set.read(&root)
         })
         .await??;
-        self.service.renew_workers().await?;
-        let mut contestants = self.contestants(&set);
+        for (index, workers) in self.workers.clone().into_iter().enumerate() {
+            self.service.renew_workers(workers).await?;
+            let mut result = self.contest(set, &expected, index > 0).await?;
+            result.workers = workers;
+            results.push(result);
+        }
+        let folder = self.folder.join("sets").join(set.folder());
+        tokio::task::spawn_blocking(|| fs::remove_dir_all(folder)).await??;
+        Ok(())
+    }
+
+    async fn contest(
+        &mut self,
+        set: DataSet,
+        expected: &Expected,
+        is_service_alone: bool,
+    ) -> anyhow::Result<SetResult> {
+        let mut contestants = self.contestants(&set, is_service_alone);
+        let mut again = Vec::new();
         step(&format!("{set}: every tool once, and every object compared"));
         let mut able = Vec::new();
         for mut contestant in contestants.drain(..) {
             let verified = async {
                 let prefix = self.run(&mut contestant, &set, true).await?;
-                self.sink.check_objects(&prefix, &expected).await
+                self.sink.check_objects(&prefix, expected).await
             };
             let verified = verified.await;
             if self.is_able(&contestant, &set, verified)? {
                 able.push(contestant);
             }
         }
-        drop(expected);
         let mut contestants = able;
         for round in 0..self.rounds {
             step(&format!("{set}: round {} of {}", round + 1, self.rounds));
@@ -84,24 +103,33 @@ impl Bench {
             for mut contestant in contestants.drain(..) {
                 let outcome = self.run(&mut contestant, &set, false).await.map(drop);
                 if self.is_able(&contestant, &set, outcome)? {
+                    if contestant.program.tool == Tool::Service {
+                        again.push(self.run_again(&set, &again).await?);
+                    }
                     still_able.push(contestant);
                 }
             }
             contestants = still_able;
         }
-        let folder = self.folder.join("sets").join(set.folder());
-        tokio::task::spawn_blocking(|| fs::remove_dir_all(folder)).await??;
         let mut tools: Vec<ToolResult> = contestants
             .into_iter()
             .map(|contestant| contestant.result)
             .collect();
         tools.sort_by_key(|result| Tool::ALL.iter().position(|tool| *tool == result.tool));
-        Ok(SetResult { set, tools })
+        Ok(SetResult {
+            set,
+            workers: 1,
+            again,
+            tools,
+        })
     }
 
-    fn contestants(&mut self, set: &DataSet) -> Vec<Contestant> {
+    fn contestants(&mut self, set: &DataSet, is_service_alone: bool) -> Vec<Contestant> {
         let mut contestants = Vec::new();
         for program in &self.programs {
+            if is_service_alone && program.tool != Tool::Service {
+                continue;
+            }
             if program.tool.is_slow_for(set.name) && !self.is_aws_asked {
                 self.notes.push(format!(
                     "{set}: {} is left out, because it is slow: ask for it with --peers",
@@ -171,6 +199,23 @@ impl Bench {
             contestant.result.runs.push(run);
         }
         Ok(prefix)
+    }
+
+    /// The service once more, right after it has sent everything: now it is to send nothing.
+    async fn run_again(&mut self, set: &DataSet, earlier: &[Run]) -> anyhow::Result<Run> {
+        let shortest_s = earlier.iter().map(|run| run.wall_s).reduce(f64::min);
+        let run = self
+            .service
+            .compare(set, &self.sink, shortest_s.unwrap_or(0.0))
+            .await
+            .context("the service failed when it should have found nothing to send")?;
+        self.sink.check_totals(set).await?;
+        eprintln!(
+            "    service, again: {:.2} s, CPU {:.2} s",
+            run.wall_s,
+            run.cpu.without_sink_s()
+        );
+        Ok(run)
     }
 
     async fn run_program(&self, program: &Program, set: &DataSet) -> anyhow::Result<(Run, String)> {

@@ -97,18 +97,15 @@ async fn remove(folder: TempDir) {
 }
 
 async fn measure(arguments: &BenchArguments, folder: &Path) -> anyhow::Result<Report> {
-    let data_sets: Vec<DataSet> = arguments
-        .sets
-        .iter()
-        .map(|name| DataSet::new(*name, arguments.files_d, arguments.small))
-        .collect();
+    let data_sets = data_sets(arguments);
+    let workers = arguments.workers.clone();
     let rounds = arguments
         .rounds
         .unwrap_or(if arguments.small { 1 } else { 5 })
         .max(1);
     check_room(
         &data_sets,
-        reserve_bytes(&data_sets, rounds, arguments.small),
+        reserve_bytes(&data_sets, rounds * workers.len(), arguments.small),
         folder,
     )?;
     for name in ["sets", "home", "logs"] {
@@ -123,7 +120,7 @@ async fn measure(arguments: &BenchArguments, folder: &Path) -> anyhow::Result<Re
         &folder.join("stack"),
         &folder.join("sets"),
         &sink,
-        arguments.workers,
+        workers.first().copied().unwrap_or(1),
     )
     .await?;
     let machine = Machine::look(&programs, &service.postgres_version);
@@ -132,6 +129,7 @@ async fn measure(arguments: &BenchArguments, folder: &Path) -> anyhow::Result<Re
         folder: folder.to_owned(),
         is_aws_asked: arguments.peers.is_some(),
         rounds,
+        workers,
         programs,
         sink,
         service,
@@ -149,13 +147,26 @@ async fn measure(arguments: &BenchArguments, folder: &Path) -> anyhow::Result<Re
     Ok(Report {
         machine,
         rounds,
-        workers: arguments.workers,
         is_small: arguments.small,
         notes,
         idle,
         sets,
         is_whole: failure.is_none(),
     })
+}
+
+/// D comes with as many files as are asked for, once for each number.
+fn data_sets(arguments: &BenchArguments) -> Vec<DataSet> {
+    let sets = arguments.sets.iter().flat_map(|name| {
+        let counts = match name {
+            SetName::D => arguments.files_d.as_slice(),
+            _ => &[0],
+        };
+        counts
+            .iter()
+            .map(|files| DataSet::new(*name, *files, arguments.small))
+    });
+    sets.collect()
 }
 
 fn reserve_bytes(sets: &[DataSet], rounds: usize, is_small: bool) -> u64 {
@@ -165,8 +176,8 @@ fn reserve_bytes(sets: &[DataSet], rounds: usize, is_small: bool) -> u64 {
     } else {
         RESERVE_BYTES
     };
-    // The round that is not timed is recorded, too.
-    base_bytes + files * (rounds as u64 + 1) * RECORD_BYTES
+    // A timed round records each file twice, and the one that is not timed does so, too.
+    base_bytes + files * 2 * (rounds as u64 + 1) * RECORD_BYTES
 }
 
 /// The service is always among them.

@@ -14,7 +14,6 @@ use super::tools::Tool;
 pub(super) struct Report {
     pub(super) machine: Machine,
     pub(super) rounds: usize,
-    pub(super) workers: usize,
     pub(super) is_small: bool,
     /// What was left out, and why.
     pub(super) notes: Vec<String>,
@@ -27,6 +26,10 @@ pub(super) struct Report {
 /// What was measured with one data set.
 pub(super) struct SetResult {
     pub(super) set: DataSet,
+    /// How many the service had.
+    pub(super) workers: usize,
+    /// Of the service, looking for what is new in a set of which the bucket has everything.
+    pub(super) again: Vec<Run>,
     pub(super) tools: Vec<ToolResult>,
 }
 
@@ -37,6 +40,19 @@ pub(super) struct ToolResult {
 }
 
 impl SetResult {
+    fn name(&self) -> String {
+        match self.workers {
+            1 => self.set.to_string(),
+            workers => format!("{}, {workers} workers", self.set),
+        }
+    }
+
+    /// Files compared with the bucket in a second, where nothing was to be sent.
+    pub(super) fn compared_per_s(&self) -> Option<f64> {
+        let wall = Spread::of(self.again.iter().map(|run| run.wall_s))?;
+        Some(self.set.files as f64 / wall.median)
+    }
+
     /// The median of a figure over the runs of a tool.
     pub(super) fn median(&self, tool: Tool, figure: impl Fn(&Run) -> f64) -> Option<f64> {
         let result = self.tools.iter().find(|result| result.tool == tool)?;
@@ -64,8 +80,8 @@ impl Report {
     pub(super) fn markdown(&self) -> String {
         let mut text = self.machine.markdown();
         text += &format!(
-            "\nMedians of {} round(s), in brackets the least and the most; {} worker(s). MB/s are millions of bytes.\n",
-            self.rounds, self.workers
+            "\nMedians of {} round(s), in brackets the least and the most. MB/s are millions of bytes.\n",
+            self.rounds
         );
         if !self.is_judged() {
             text += "\n**Small data sets, or a debug build: these figures show that the benchmark works, and nothing else.**\n";
@@ -77,9 +93,11 @@ impl Report {
             text.push('\n');
         }
         for result in &self.sets {
-            text += &format!("\n### {}\n\n{}", result.set, tools_table(result));
+            text += &format!("\n### {}\n\n{}", result.name(), tools_table(result));
             text += &recording_lines(result);
+            text += &again_line(result);
         }
+        text += &scale_table(&self.sets);
         text += "\n### Goals\n\n| what | goal | measured | |\n| --- | --- | --: | --- |\n";
         for goal in goals(self) {
             text += &goal.row(self.is_judged());
@@ -96,7 +114,6 @@ impl Report {
         json!({
             "machine": self.machine.json(),
             "rounds": self.rounds,
-            "workers": self.workers,
             "is_small": self.is_small,
             "is_whole": self.is_whole,
             "notes": self.notes,
@@ -105,6 +122,58 @@ impl Report {
             "goals": goals,
         })
     }
+}
+
+/// The service with so many files and so many workers.
+fn scale_table(sets: &[SetResult]) -> String {
+    if sets.len() < 2 {
+        return String::new();
+    }
+    let mut text = String::from(
+        "\n### The service by files and workers\n\n| set | workers | wall s | files/s | MB/s | CPU µs a file: workers | \
+         Postgres | sink | peak MiB of a worker |\n| --- | --: | --: | --: | --: | --: | --: | --: | --: |\n",
+    );
+    for result in sets {
+        let median = |figure: fn(&Run) -> f64| result.median(Tool::Service, figure);
+        let Some(wall_s) = median(|run| run.wall_s) else {
+            continue;
+        };
+        let files = result.set.files as f64;
+        let us = |figure: fn(&Run) -> f64| median(figure).map_or(f64::NAN, |cpu_s| cpu_s * 1e6 / files);
+        text += &format!(
+            "| {} | {} | {wall_s:.2} | {} | {} | {:.1} | {:.1} | {:.1} | {:.0} |\n",
+            result.set,
+            result.workers,
+            grouped((files / wall_s).round() as u64),
+            grouped((result.set.size_bytes() as f64 / wall_s / 1e6).round() as u64),
+            us(|run| run.cpu.client_s),
+            us(|run| run.cpu.postgres_s.unwrap_or(f64::NAN)),
+            us(|run| run.cpu.sink_s),
+            median(|run| run.peak_bytes as f64).unwrap_or(f64::NAN) / f64::from(1 << 20),
+        );
+    }
+    text
+}
+
+/// How fast the service finds that there is nothing to send.
+fn again_line(result: &SetResult) -> String {
+    let files = result.set.files as f64;
+    let (Some(wall), Some(rate), Some(postgres), Some(peak)) = (
+        Spread::of(result.again.iter().map(|run| run.wall_s)),
+        result.compared_per_s(),
+        Spread::of(result.again.iter().filter_map(|run| run.cpu.postgres_s)),
+        Spread::of(result.again.iter().map(|run| run.peak_bytes as f64)),
+    ) else {
+        return String::new();
+    };
+    format!(
+        "\nAgain, with `skip_unchanged` and everything there: {} s, {} files/s compared; Postgres' CPU {:.1} µs a file; \
+         peak {:.0} MiB.\n",
+        wall.text(3),
+        grouped(rate.round() as u64),
+        postgres.median * 1e6 / files,
+        peak.median / f64::from(1 << 20),
+    )
 }
 
 fn tools_table(result: &SetResult) -> String {
@@ -186,6 +255,8 @@ impl SetResult {
             "name": self.set.folder(),
             "files": self.set.files,
             "file_bytes": self.set.file_bytes,
+            "workers": self.workers,
+            "again": self.again.iter().map(Run::json).collect::<Vec<_>>(),
             "tools": tools,
         })
     }
@@ -193,6 +264,7 @@ impl SetResult {
 
 #[cfg(test)]
 mod tests {
+    use super::super::run::Cpu;
     use super::super::sets::SetName;
     use super::*;
 
@@ -211,6 +283,15 @@ mod tests {
         };
         let result = SetResult {
             set: DataSet::new(SetName::A, 0, true),
+            workers: 2,
+            again: vec![Run {
+                wall_s: 0.01,
+                cpu: Cpu {
+                    postgres_s: Some(0.003),
+                    ..Cpu::default()
+                },
+                ..Run::default()
+            }],
             tools: vec![
                 tool(Tool::Floor, &[0.5, 0.25, 1.0]),
                 tool(Tool::Service, &[1.0, 1.5, 3.0]),
@@ -223,13 +304,23 @@ mod tests {
             "{table}"
         );
         assert!(recording_lines(&result).contains("log 200 (200–200) bytes a file"));
+        let again = again_line(&result);
+        assert!(
+            again.contains("0.010 (0.010–0.010) s, 30,000 files/s compared; Postgres' CPU 10.0 µs"),
+            "{again}"
+        );
+        assert_eq!(
+            scale_table(std::slice::from_ref(&result)),
+            "",
+            "nothing to compare"
+        );
         let json = result.json();
+        assert_eq!(json["workers"], 2);
         assert_eq!(json["tools"][1]["to_floor"], 3.0);
         assert_eq!(json["tools"][2]["runs"][0]["wall_s"], 6.0);
         let report = Report {
             machine: Machine::look(&[], "15"),
             rounds: 3,
-            workers: 1,
             is_small: true,
             notes: vec!["aws is left out: it is slow".to_owned()],
             idle: Idle {

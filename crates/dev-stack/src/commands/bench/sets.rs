@@ -28,6 +28,8 @@ pub(crate) enum SetName {
     C,
     /// 1,000,000 files of 100 bytes
     D,
+    /// 64 files of 2 GiB, all of them holes
+    E,
 }
 
 /// A data set.
@@ -53,6 +55,8 @@ impl DataSet {
             (SetName::C, true) => (2, 24 << 20),
             (SetName::D, false) => (files_d, 100),
             (SetName::D, true) => (files_d.min(500), 100),
+            (SetName::E, false) => (64, 2 << 30),
+            (SetName::E, true) => (4, 24 << 20),
         };
         Self {
             name,
@@ -67,7 +71,13 @@ impl DataSet {
 
     /// What its files take on the disk.
     pub(super) fn disk_bytes(&self) -> u64 {
-        self.files as u64 * self.file_bytes.next_multiple_of(BLOCK_BYTES)
+        let file_bytes = if self.is_hollow() { 0 } else { self.file_bytes };
+        self.files as u64 * file_bytes.next_multiple_of(BLOCK_BYTES)
+    }
+
+    /// Whether its files are holes: for what has to be large, and need not be on a disk.
+    fn is_hollow(&self) -> bool {
+        self.name == SetName::E
     }
 
     /// The name of its folder.
@@ -77,6 +87,7 @@ impl DataSet {
             SetName::B => "B",
             SetName::C => "C",
             SetName::D => "D",
+            SetName::E => "E",
         }
     }
 
@@ -104,6 +115,9 @@ impl DataSet {
     fn write(&self, index: usize, path: &Path) -> io::Result<()> {
         let mut sequence = Sequence::of(self.name, index);
         let mut file = File::create_new(path)?;
+        if self.is_hollow() {
+            return file.set_len(self.file_bytes);
+        }
         let mut left = self.file_bytes;
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         while left > 0 {
@@ -124,20 +138,15 @@ impl DataSet {
         let folder = root.join(self.folder());
         let mut piece = vec![0; PIECE_BYTES];
         let mut expected = Expected::with_capacity(self.files);
+        let mut of_a_hole = None;
         for index in 0..self.files {
             let path = Self::path(index);
-            let mut file = File::open(folder.join(&path))?;
-            let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
-            let mut size_bytes = 0;
-            loop {
-                let count = file.read(&mut piece)?;
-                if count == 0 {
-                    break;
-                }
-                digest.update(piece.get(..count).unwrap_or_default());
-                size_bytes += count as u64;
-            }
-            expected.insert(path, (size_bytes, digest.finalize()));
+            let content = match of_a_hole {
+                Some(content) => content,
+                None => read_file(&folder.join(&path), &mut piece)?,
+            };
+            of_a_hole = self.is_hollow().then_some(content);
+            expected.insert(path, content);
         }
         Ok(expected)
     }
@@ -173,6 +182,21 @@ pub(super) fn binary_size(bytes: u64) -> String {
             || format!("{bytes} B"),
             |(shift, unit)| format!("{} {unit}", bytes >> shift),
         )
+}
+
+/// The size and the CRC-64/NVME of a file.
+fn read_file(path: &Path, piece: &mut [u8]) -> io::Result<(u64, u64)> {
+    let mut file = File::open(path)?;
+    let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
+    let mut size_bytes = 0;
+    loop {
+        let count = file.read(piece)?;
+        if count == 0 {
+            return Ok((size_bytes, digest.finalize()));
+        }
+        digest.update(piece.get(..count).unwrap_or_default());
+        size_bytes += count as u64;
+    }
 }
 
 fn make_folder(path: &Path) -> anyhow::Result<()> {

