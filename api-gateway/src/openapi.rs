@@ -34,8 +34,8 @@ const PROBLEM: &str = "application/problem+json";
 )]
 struct Base;
 
-/// What an app registers before its own services, so that the document begins with the common parts.
-pub(crate) fn base() -> Document {
+/// What comes before the services: the common parts.
+fn base() -> Document {
     Base::openapi()
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn document() -> Document {
 }
 
 /// Adds what all operations share: the bearer token, and the errors that any of them may give.
-pub(crate) fn complete(mut document: Document) -> Document {
+fn complete(mut document: Document) -> Document {
     let components = document.components.get_or_insert_default();
     let bearer = SecurityScheme::Http(
         Http::builder()

@@ -9,50 +9,58 @@ use actix_web::body::{EitherBody, MessageBody, None as NoBody};
 use actix_web::dev::{ResourceDef, Server, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::middleware::{Next, from_fn};
+use actix_web::web::Bytes;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use std::net::TcpListener;
 use std::time::Duration;
 use utoipa_actix_web::AppExt as _;
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 /// How long a client may take to send its headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long requests may take to end after the gateway was told to stop, in seconds.
 const SHUTDOWN_TIMEOUT_S: u64 = 15;
-const WORKERS: usize = 4;
+/// Threads that serve requests, at most: each has all routes for itself. What takes long waits elsewhere.
+const MAX_THREADS: usize = 4;
 
 /// Starts to serve `state` on `listener`.
 pub(crate) fn serve(state: web::Data<State>, listener: TcpListener) -> Result<Server, std::io::Error> {
     let document = openapi::document();
-    let yaml = document.to_yaml().map_err(std::io::Error::other)?;
-    let yaml = web::Data::new(Yaml(yaml));
+    // Written once, and not by each thread for itself.
+    let written = web::Data::new(Written {
+        yaml: document.to_yaml().map_err(std::io::Error::other)?.into(),
+        json: document.to_json()?.into(),
+    });
     let routes = web::Data::new(Routes::of(&document));
     let server = HttpServer::new(move || {
-        let (app, document) = App::new()
+        let (app, _) = App::new()
             .app_data(state.clone())
-            .app_data(yaml.clone())
+            .app_data(written.clone())
             .app_data(routes.clone())
             .wrap(from_fn(head_as_get))
             .wrap(from_fn(request_id::observe))
             .into_utoipa_app()
-            .openapi(openapi::base())
             .configure(endpoints::register)
             .split_for_parts();
-        let swagger_ui = SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", openapi::complete(document));
-        app.service(swagger_ui)
+        app.service(SwaggerUi::new("/docs/{_:.*}").config(Config::new(["/openapi.json"])))
             .route("/docs", web::get().to(docs))
+            .route("/openapi.json", web::get().to(openapi_json))
             .route("/openapi.yaml", web::get().to(openapi_yaml))
             .default_service(web::to(nothing_here))
     });
     Ok(server
-        .workers(WORKERS)
+        .workers(threads())
         .client_request_timeout(HEADER_TIMEOUT)
         .keep_alive(KEEP_ALIVE)
         .shutdown_timeout(SHUTDOWN_TIMEOUT_S)
         .disable_signals()
         .listen(listener)?
         .run())
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_THREADS))
 }
 
 /// `HEAD` is answered as `GET`, without the body.
@@ -72,12 +80,22 @@ async fn head_as_get<B: MessageBody>(
     })
 }
 
-struct Yaml(String);
+/// The OpenAPI document, as it is sent.
+struct Written {
+    yaml: Bytes,
+    json: Bytes,
+}
 
-async fn openapi_yaml(yaml: web::Data<Yaml>) -> HttpResponse {
+async fn openapi_yaml(written: web::Data<Written>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/yaml")
-        .body(yaml.0.clone())
+        .body(written.yaml.clone())
+}
+
+async fn openapi_json(written: web::Data<Written>) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("application/json")
+        .body(written.json.clone())
 }
 
 async fn docs() -> HttpResponse {
