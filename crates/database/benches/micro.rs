@@ -6,7 +6,7 @@
     reason = "a bench fails by panicking"
 )]
 
-#[allow(dead_code, reason = "it is made for the tests")]
+#[allow(dead_code, unused_imports, unused_macros, reason = "it is made for the tests")]
 #[path = "../tests/it/fixture.rs"]
 mod fixture;
 

@@ -35,7 +35,7 @@ impl Reader {
         bytes_of(read_whole_from_memory(&self.source, path, size_bytes, kind)?)
     }
 
-    /// The same, but opened without a fence: valgrind before 3.21 does not know `openat2`.
+    /// The same, but opened without a fence: not every valgrind knows `openat2`.
     #[must_use]
     pub fn read_by_openat(
         &self,
