@@ -14,10 +14,11 @@ DEV_DIR ?= .dev
 WORKERS ?= 1
 export DEV_DIR WORKERS SOURCE
 
-.PHONY: help demo dev bench torture neighbour mutants test check generate bootstrap bootstrap-check format
+.PHONY: help demo dev bench microbench instructions torture neighbour mutants test check generate bootstrap \
+  bootstrap-check bootstrap-count format
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: bootstrap ## upload a directory and check every object: SOURCE=/some/dir, ONCE=1 to end after the summary, PORT=
 	cargo build --locked --release $(PROGRAMS)
@@ -47,11 +48,17 @@ bench: bootstrap ## the service against other tools and against the least there 
 	  $(if $(PEERS),--peers $(PEERS)) $(if $(FILES_D),--files-d $(FILES_D)) $(if $(filter-out 0,$(SMALL)),--small) \
 	  --workers $(WORKERS) $(if $(DIR),--dir $(DIR)) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
+microbench: bootstrap ## single steps by the clock: walk, read, checksum, sign, flush: FILTER=
+	cargo bench --locked -p storage -p transfer -p database --bench micro $(if $(FILTER),-- '$(FILTER)')
+
+instructions: bootstrap-count ## what a small file costs, in instructions and allocations, against what is recorded: ACCEPT=1
+	.ci/instructions/run.py $(if $(filter-out 0,$(ACCEPT)),--accept)
+
 test: bootstrap-check ## unit, integration and end-to-end tests
 	cargo build --locked --workspace --bins --features failpoints
 	.ci/tests
 
-check: bootstrap-check ## what CI runs, in the same order
+check: bootstrap-count ## what CI runs, in the same order
 	.ci/step format cargo fmt --all --check
 	.ci/step lints cargo clippy --locked --workspace --all-targets --features failpoints -- -D warnings
 	.ci/step walls .ci/walls
@@ -59,6 +66,7 @@ check: bootstrap-check ## what CI runs, in the same order
 	.ci/step mutants .ci/mutants/run.py check
 	.ci/step generated .ci/unchanged-by-generate $(GENERATED)
 	.ci/step failpoints .ci/no-failpoints
+	.ci/step instructions $(MAKE) --no-print-directory instructions
 	.ci/step tests $(MAKE) --no-print-directory test
 	.ci/step torture $(MAKE) --no-print-directory torture SEED=1 MINUTES=2
 
@@ -84,3 +92,6 @@ bootstrap: ## check the tools; install what Debian has, when that is allowed
 
 bootstrap-check:
 	@.ci/bootstrap run check
+
+bootstrap-count:
+	@.ci/bootstrap run check count

@@ -13,6 +13,8 @@ pub mod error;
 pub mod files;
 pub mod jobs;
 pub mod leftovers;
+#[doc(hidden)]
+pub mod measured;
 pub mod members;
 pub mod migrate;
 mod prepared;

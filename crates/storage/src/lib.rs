@@ -14,6 +14,8 @@ mod credentials;
 mod endpoint;
 mod error;
 mod http_client;
+#[doc(hidden)]
+pub mod measured;
 mod multipart;
 mod objects;
 mod pace;

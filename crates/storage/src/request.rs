@@ -1,8 +1,8 @@
 //! One request to the store: signed, sent, limited in time, repeated where that helps, and its answer judged.
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, ascii};
 use crate::checksum::Checksum;
-use crate::confirm::header_checksum;
+use crate::confirm::{checksum_header, header_checksum};
 use crate::credentials::signing_failure;
 use crate::error::{Failure, StorageError, StorageErrorKind};
 use crate::pace::{Attempt, Sign};
@@ -11,7 +11,7 @@ use crate::xml::error_answer;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use http::header::{CONTENT_LENGTH, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use std::io;
@@ -51,6 +51,12 @@ impl<'a> Call<'a> {
             checksum: None,
             answers_xml: false,
         }
+    }
+
+    /// Sends this checksum with the body.
+    pub(crate) fn carry(&mut self, checksum: &Checksum) {
+        let name = HeaderName::from_static(checksum_header(checksum.kind));
+        self.headers.insert(name, ascii(checksum.base64()));
     }
 }
 
@@ -247,7 +253,11 @@ impl Bucket {
         Err(self.judge(call, head.status, &head.headers, error_answer(&body)))
     }
 
-    async fn signed(&self, call: &Call<'_>, progress: &Progress) -> Result<Request<Payload>, Failure> {
+    pub(crate) async fn signed(
+        &self,
+        call: &Call<'_>,
+        progress: &Progress,
+    ) -> Result<Request<Payload>, Failure> {
         let invalid = |detail: String| Failure::new(StorageErrorKind::InvalidRequest, detail);
         if call.key == Some("") {
             return Err(invalid("an object's key cannot be empty".to_owned()));

@@ -24,15 +24,7 @@ impl Bucket {
     /// # Errors
     /// When the object is not there, or holds other bytes, after all attempts.
     pub async fn put(&self, key: &str, body: Bytes, options: &WriteOptions) -> Result<Stored, StorageError> {
-        let mut call = Call::new("put", Method::PUT, Some(key));
-        call.headers = self
-            .write_headers(options)
-            .map_err(|failed| self.error(&call, failed))?;
-        if options.if_none_match {
-            call.headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
-        }
-        call.body = body;
-        call.checksum = Some(&options.checksum);
+        let mut call = self.put_call(key, body, options)?;
         let expected = Expected {
             size_bytes: call.body.len() as u64,
             checksum: Some(&options.checksum),
@@ -49,6 +41,25 @@ impl Bucket {
                 self.settled(&call, &expected, failed, unsettled).await
             }
         }
+    }
+
+    /// A put, without the header of its checksum.
+    pub(crate) fn put_call<'a>(
+        &self,
+        key: &'a str,
+        body: Bytes,
+        options: &'a WriteOptions,
+    ) -> Result<Call<'a>, StorageError> {
+        let mut call = Call::new("put", Method::PUT, Some(key));
+        call.headers = self
+            .write_headers(options)
+            .map_err(|failed| self.error(&call, failed))?;
+        if options.if_none_match {
+            call.headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+        }
+        call.body = body;
+        call.checksum = Some(&options.checksum);
+        Ok(call)
     }
 
     /// The headers of a new object, without its checksum.
@@ -109,13 +120,12 @@ impl Bucket {
         checksum: &Checksum,
     ) -> Result<Reply<Bytes>, Failed> {
         if !self.is_md5_only() {
-            let name = HeaderName::from_static(checksum_header(checksum.kind));
-            call.headers.insert(name.clone(), ascii(checksum.base64()));
+            call.carry(checksum);
             match self.send(call).await {
                 Err(failed) if self.learns_md5_only(&failed.failure) => {}
                 result => return result,
             }
-            call.headers.remove(name);
+            call.headers.remove(checksum_header(checksum.kind));
         }
         let md5 = digested(&call.body, md5).await;
         call.headers.insert("content-md5", ascii(BASE64.encode(md5)));

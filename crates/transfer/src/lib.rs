@@ -20,6 +20,8 @@ mod fair;
 mod file;
 mod filter;
 mod listing;
+#[doc(hidden)]
+pub mod measured;
 mod multipart;
 mod parts;
 mod plan;

@@ -44,15 +44,17 @@ impl Source {
         }
     }
 
-    /// As [`Source::open`], if that can be done without waiting.
-    fn open_in_memory(&self, path: &PathText) -> Option<Opened> {
+    /// As [`Source::open`], if `open` can do that without waiting.
+    fn open_in_memory(
+        &self,
+        path: &PathText,
+        open: impl FnOnce(&Self, &[u8]) -> Option<File>,
+    ) -> Option<Opened> {
         let path = path.to_bytes();
         if self.is_itself(&path) {
             return None;
         }
-        let file = self
-            .root
-            .open_file_in_memory(&join(&self.base, &path), self.follow)?;
+        let file = open(self, &join(&self.base, &path))?;
         let found = file.metadata().ok().filter(Metadata::is_file)?;
         let stamp = Stamp::of(&found);
         (!stamp.is_settling()).then_some(Opened { file, stamp })
@@ -280,10 +282,22 @@ pub(crate) fn read_whole_from_memory(
     size_bytes: u64,
     kind: ChecksumKind,
 ) -> Option<Whole> {
+    let open = |source: &Source, path: &[u8]| source.root.open_file_in_memory(path, source.follow);
+    read_whole_from_memory_by(open, source, path, size_bytes, kind)
+}
+
+/// The same with another way to open it.
+pub(crate) fn read_whole_from_memory_by(
+    open: impl FnOnce(&Source, &[u8]) -> Option<File>,
+    source: &Source,
+    path: &PathText,
+    size_bytes: u64,
+    kind: ChecksumKind,
+) -> Option<Whole> {
     if size_bytes > IN_MEMORY_BYTES {
         return None;
     }
-    let opened = source.open_in_memory(path)?;
+    let opened = source.open_in_memory(path, open)?;
     if opened.stamp.size_bytes > size_bytes {
         return None;
     }

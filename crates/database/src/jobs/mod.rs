@@ -39,6 +39,7 @@ pub use finishing::{
 pub use scanning::{FoundFile, ObjectMarks, emit_batch, recorded_paths};
 pub use settling::{Settled, await_receipt, receipt_missing, settle};
 pub(crate) use uploading::fail_suspect;
+pub(crate) use uploading::outcomes_statement;
 pub use uploading::{FileOutcome, PendingFile, multipart_opened, pending_files, record_outcomes, suspect};
 
 /// Why a worker's write was refused.

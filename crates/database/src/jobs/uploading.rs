@@ -5,7 +5,9 @@ use crate::prepared::{Prepared, by_index};
 use crate::schema::file_uploads;
 use crate::{DatabaseError, TenantConn};
 use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::query_builder::{QueryFragment, QueryId};
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -197,14 +199,26 @@ pub async fn record_outcomes(
     outcomes: &[FileOutcome],
 ) -> Result<StopFlag, JobError> {
     let flag = renew(conn, claim, lease).await?;
+    let Some(statement) = outcomes_statement(claim.session_id, outcomes) else {
+        return Ok(flag);
+    };
+    by_index(conn).await?;
+    Prepared(statement).execute(conn.raw()).await?;
+    Ok(flag)
+}
+
+/// What [`record_outcomes`] sends, if there are any.
+pub(crate) fn outcomes_statement(
+    session_id: SessionId,
+    outcomes: &[FileOutcome],
+) -> Option<impl QueryFragment<Pg> + QueryId + Send> {
     // In the order of the key: two flushes of neighbouring ranges meet in no circle, and pages are visited once.
     let mut sorted: Vec<&FileOutcome> = outcomes.iter().collect();
     sorted.sort_unstable_by_key(|outcome| outcome.number);
     let column = |of: fn(&FileOutcome) -> i64| sorted.iter().map(|outcome| of(outcome)).collect::<Vec<i64>>();
     let ([first, ..], [.., last]) = (&sorted[..], &sorted[..]) else {
-        return Ok(flag);
+        return None;
     };
-    by_index(conn).await?;
     let statement = sql_query(
         "WITH changed AS (
              UPDATE file_uploads f SET status = o.status, size_bytes = o.size_bytes, modified_at = o.modified_at,
@@ -234,7 +248,7 @@ pub async fn record_outcomes(
                 bytes_failed = s.bytes_failed + m.bytes_failed
          FROM moved m WHERE s.id = $1",
     )
-    .bind::<SqlUuid, _>(claim.session_id.0)
+    .bind::<SqlUuid, _>(session_id.0)
     .bind::<Array<BigInt>, _>(column(|outcome| outcome.number))
     .bind::<Array<Text>, _>(sorted.iter().map(|outcome| outcome.status.as_str()).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(column(|outcome| outcome.planned_size_bytes))
@@ -254,6 +268,5 @@ pub async fn record_outcomes(
     .bind::<Timestamptz, _>(Utc::now())
     .bind::<BigInt, _>(first.number)
     .bind::<BigInt, _>(last.number);
-    Prepared(statement).execute(conn.raw()).await?;
-    Ok(flag)
+    Some(statement)
 }
