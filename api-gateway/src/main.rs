@@ -18,10 +18,6 @@ use clap::{Parser, Subcommand};
 use std::io::Write as _;
 use std::process::ExitCode;
 
-/// Faster than the system's, and it gives back what was freed.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Says so when this is a program for tests.
 const VERSION: &str = if cfg!(feature = "failpoints") {
     concat!(env!("CARGO_PKG_VERSION"), " with fail-points")

@@ -33,10 +33,6 @@ use worker::Worker;
 /// How long jobs may take to be given back when the grace period is over.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
-/// Faster than the system's, and it gives back what was freed.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Says so when this is a program for tests.
 const VERSION: &str = if cfg!(feature = "failpoints") {
     concat!(env!("CARGO_PKG_VERSION"), " with fail-points")

@@ -1,10 +1,11 @@
 //! Who signs: static credentials, a profile, or what the machine offers; found, refreshed and used by reqsign.
 
-use crate::clock::{Clock, ClockedSigner};
+use crate::clock::Clock;
 use crate::config::{ConfigError, Credentials};
 use crate::error::{Failure, StorageErrorKind};
 use crate::http_client::{Addresses, ClientKind, HttpClient, client};
 use crate::payload::{Payload, Progress};
+use crate::signature::RequestSigner;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use reqsign_aws_v4::{Credential, DefaultCredentialProvider, StaticCredentialProvider};
@@ -38,7 +39,7 @@ fn signer_in(
     region: &str,
     clock: Arc<Clock>,
 ) -> Result<Signer<Credential>, ConfigError> {
-    let request_signer = ClockedSigner::new(region, clock);
+    let request_signer = RequestSigner::new(region, clock);
     let provider = match credentials {
         Credentials::Static {
             access_key_id,

@@ -21,6 +21,7 @@ mod objects;
 mod pace;
 mod payload;
 mod request;
+mod signature;
 mod verdict;
 mod write;
 mod xml;
