@@ -133,7 +133,8 @@ pub enum SessionErrorCode {
     UnknownRoot,
     /// The include and exclude patterns cannot be read.
     InvalidSettings,
-    /// All is delivered, but the receipt is not in the bucket; it can be had from the API.
+    /// The receipt is not in the bucket, or one still is that does not hold any more; the detail tells. Nothing else is
+    /// wrong, and the receipt of what came to its end can be had from the API.
     ReceiptMissing,
     /// A fault of ours.
     Internal,

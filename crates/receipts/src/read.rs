@@ -3,6 +3,7 @@
 use crate::canonical::{self, Root, RootHasher, signed_message};
 use crate::format::{Counts, Entry, FORMAT, Header, SignaturePart};
 use crate::keys::PublicKey;
+use crate::write::WITHDRAWN_FORMAT;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -172,6 +173,11 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
             };
             if is_known {
                 return Err(A::Error::custom(format!("{name:?} is there twice")));
+            }
+            if name == "format" && header[&name] == WITHDRAWN_FORMAT {
+                return Err(A::Error::custom(
+                    "it was withdrawn: its session went on, and ended without one",
+                ));
             }
         }
         if !has_files {
