@@ -10,7 +10,7 @@ use crate::lease::Lease;
 use crate::worker::JobFailure;
 use buckets::ObjectWriter;
 use database::jobs::{JobError, WorkOrder};
-use domain::object_key::object_key;
+use domain::object_key::check_key;
 use receipts::{receipt_key, withdrawn};
 use std::sync::Arc;
 use storage::{Bucket, StorageError, StorageErrorKind};
@@ -55,7 +55,7 @@ impl ReceiptObject {
     pub fn new(lease: &Arc<Lease>, order: &WorkOrder) -> Result<Self, String> {
         let session = &order.session;
         let key = receipt_key(&session.key_prefix, &session.settings.target_prefix, session.id);
-        object_key("", &key).map_err(|error| format!("the receipt cannot be named: {error}"))?;
+        check_key(&key).map_err(|error| format!("the receipt cannot be named: {error}"))?;
         let bucket = lease
             .worker
             .targets
