@@ -57,6 +57,8 @@ pub struct Receipt {
     pub stated_root: String,
     /// Who signed.
     pub signature: SignaturePart,
+    /// Files that are not delivered: failed, left out or not tried.
+    pub not_delivered: u64,
     canonical_header: String,
     counts: Counts,
 }
@@ -99,6 +101,7 @@ pub fn read(reader: impl Read, mut take: impl FnMut(Entry) -> bool) -> Result<Re
         is_wanted: true,
         root: RootHasher::new(),
         counts: Counts::default(),
+        not_delivered: 0,
     };
     let parts = Document(&mut files)
         .deserialize(&mut json)
@@ -118,6 +121,7 @@ pub fn read(reader: impl Read, mut take: impl FnMut(Entry) -> bool) -> Result<Re
         stated_root: parts.root,
         signature: parts.signature,
         counts: files.counts,
+        not_delivered: files.not_delivered,
     })
 }
 
@@ -197,6 +201,7 @@ struct Files<'t> {
     is_wanted: bool,
     root: RootHasher,
     counts: Counts,
+    not_delivered: u64,
 }
 
 impl<'de> DeserializeSeed<'de> for &mut Files<'_> {
@@ -225,6 +230,7 @@ impl<'de> Visitor<'de> for &mut Files<'_> {
             last = entry.number;
             self.root.update(&canonical::entry(&entry));
             self.counts.add(&entry);
+            self.not_delivered += u64::from(!entry.is_delivered());
             if self.is_wanted {
                 self.is_wanted = (self.take)(entry);
             }
