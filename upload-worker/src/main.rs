@@ -15,6 +15,7 @@ mod places;
 #[path = "../tests/protocol/mod.rs"]
 mod protocol;
 mod receipt;
+mod receipt_object;
 mod recorder;
 mod registry;
 mod scan_job;

@@ -6,31 +6,37 @@
 //! same, as what it is, and says that its receipt is not in the bucket: it is signed, and can be had from the API.
 
 use crate::lease::Lease;
+use crate::receipt_object::{ReceiptObject, Trouble, has_predecessor, may_pass};
 use crate::worker::{JobFailure, service_delay};
 use buckets::ObjectWriter;
 use buckets::receipts::{CompanyKey, NoKey, company_key, entry, header};
 use database::jobs::{self, Settled, WorkOrder};
 use database::receipts::{self as stored, Seal};
 use database::{TenantConn, cycles, files};
-use domain::object_key::object_key;
-use receipts::{Writer, receipt_key, signed_message};
+use receipts::{Writer, signed_message};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::{Bucket, StorageError, StorageErrorKind};
+use storage::StorageError;
 
 /// Files read in one go.
 const PAGE: i64 = 1_000;
-/// Requests for a receipt are tried as often as the others of a finish job; the job itself comes again.
-const STORE_ATTEMPTS: u32 = 3;
-/// How long a multipart upload that an earlier holder left open is looked for.
-const ABORT_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the store may take to withdraw a receipt that does not hold any more.
+const WITHDRAWAL_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What became of a receipt that was due.
+/// What became of a receipt that was due, or of one that does not hold any more.
 pub struct Written {
     /// What is recorded of it; nothing where it could not be signed.
     pub seal: Option<Seal>,
-    /// Why it is not in the bucket, if so.
+    /// Why it is not in the bucket, if so, or why an earlier one still is.
     pub missing: Option<String>,
+}
+
+/// What a session comes to.
+enum Due {
+    /// A receipt, which is begun.
+    Receipt(Begun),
+    /// None; whether one was begun earlier and may be in the bucket.
+    Nothing { was_begun: bool },
 }
 
 /// A receipt that is begun.
@@ -40,43 +46,81 @@ struct Begun {
     is_patient: bool,
 }
 
-/// Writes the receipt of a session, if it is to have one.
+/// Writes the receipt of a session, if it is to have one. Where none comes into the bucket, none that was written earlier
+/// stays there either: it says what is not so any more.
 ///
 /// # Errors
 /// Why the job did not come to its end, the store that is waited for among them.
 pub async fn write(lease: &Arc<Lease>, order: &WorkOrder) -> Result<Option<Written>, JobFailure> {
-    let Some(begun) = begin(lease, order).await? else {
-        return Ok(None);
+    let object = ReceiptObject::new(lease, order);
+    let begun = match begin(lease, order).await? {
+        Due::Receipt(begun) => begun,
+        Due::Nothing { was_begun: false } => return Ok(None),
+        Due::Nothing { was_begun: true } => {
+            let missing = withdraw(lease, &object).await?;
+            return Ok(missing.map(|still| Written {
+                seal: None,
+                missing: Some(still),
+            }));
+        }
     };
     failpoint::at!("finish.before_receipt");
-    let key = match lease.keep(async { Ok(key(lease).await) }).await? {
-        Ok(key) => key,
+    let (seal, missing) = match lease.keep(async { Ok(key(lease).await) }).await? {
+        Ok(key) => {
+            let mut target = Target::open(lease, &object, begun.is_patient).await?;
+            let streamed = lease.keep(stream(lease, order, &begun, &key, &mut target)).await;
+            if let Err(JobFailure::Fenced) = streamed {
+                // Whoever has the job now may have looked before this one was opened.
+                target.close().await;
+            }
+            let seal = streamed?;
+            match target {
+                Target::Open(_) => {
+                    failpoint::at!("finish.after_receipt");
+                    tracing::info!(session_id = %lease.claim.session_id, size_bytes = seal.size_bytes, "receipt written");
+                    (Some(seal), None)
+                }
+                Target::Lost(detail) => (Some(seal), Some(detail)),
+            }
+        }
         Err(NoKey::Database(error)) => return Err(JobFailure::Database(error)),
-        Err(error) => {
-            tracing::error!(session_id = %lease.claim.session_id, "no receipt: {error}");
-            let missing = Some(format!("{error}"));
-            return Ok(Some(Written { seal: None, missing }));
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let missing = match missing {
+        None => None,
+        Some(detail) => {
+            tracing::error!(session_id = %lease.claim.session_id, "the receipt is not in the bucket: {detail}");
+            Some(match withdraw(lease, &object).await? {
+                Some(still) => format!("{detail}; {still}"),
+                None => detail,
+            })
         }
     };
-    let mut target = Target::new(lease, order).await?;
-    let seal = lease
-        .keep(stream(lease, order, &begun, &key, &mut target))
-        .await?;
-    if let Target::Open(_) = target {
-        failpoint::at!("finish.after_receipt");
-        tracing::info!(session_id = %lease.claim.session_id, size_bytes = seal.size_bytes, "receipt written");
-    }
-    let missing = match target {
-        Target::Open(_) => None,
-        Target::Lost(detail) => {
-            tracing::warn!(session_id = %lease.claim.session_id, "the receipt is not in the bucket: {detail}");
-            Some(detail)
+    Ok(Some(Written { seal, missing }))
+}
+
+/// Leaves no receipt of the session in the bucket; gives, in words, why one may still be there.
+async fn withdraw(
+    lease: &Lease,
+    object: &Result<ReceiptObject, String>,
+) -> Result<Option<String>, JobFailure> {
+    let cause = match object {
+        Err(_) if !has_predecessor(lease) => return Ok(None),
+        Err(detail) => detail.clone(),
+        Ok(object) => {
+            let withdrawal = tokio::time::timeout(WITHDRAWAL_PATIENCE, object.withdraw());
+            match lease.keep(async { Ok(withdrawal.await) }).await? {
+                Ok(Ok(())) => return Ok(None),
+                Ok(Err(Trouble::Job(failure))) => return Err(failure),
+                Ok(Err(Trouble::Store(error))) => error.to_string(),
+                Err(_elapsed) => "the store does not answer".to_owned(),
+            }
         }
     };
-    Ok(Some(Written {
-        seal: Some(seal),
-        missing,
-    }))
+    tracing::error!(session_id = %lease.claim.session_id, "a receipt that does not hold any more may still be in the bucket: {cause}");
+    Ok(Some(format!(
+        "one that does not hold any more may still be in the bucket: {cause}"
+    )))
 }
 
 /// The company's key. An outage of the database is waited for, as by every transaction of a job.
@@ -95,13 +139,16 @@ async fn key(lease: &Lease) -> Result<CompanyKey, NoKey> {
 }
 
 /// Settles the session and begins its receipt, unless that was done before.
-async fn begin(lease: &Lease, order: &WorkOrder) -> Result<Option<Begun>, JobFailure> {
-    let begun = lease
+async fn begin(lease: &Lease, order: &WorkOrder) -> Result<Due, JobFailure> {
+    let due = lease
         .renewing(|claim, term| {
             let (order, worker) = (order.clone(), lease.worker.clone());
             async move |conn: &mut TenantConn| {
                 let (header, is_patient) = match jobs::settle(conn, &claim, term).await? {
-                    None => return Ok(None),
+                    None => {
+                        let was_begun = stored::was_begun(conn, claim.session_id).await?;
+                        return Ok(Due::Nothing { was_begun });
+                    }
                     Some(Settled::Before {
                         header,
                         age,
@@ -115,11 +162,11 @@ async fn begin(lease: &Lease, order: &WorkOrder) -> Result<Option<Begun>, JobFai
                         (header, true)
                     }
                 };
-                Ok(Some(Begun { header, is_patient }))
+                Ok(Due::Receipt(Begun { header, is_patient }))
             }
         })
         .await?;
-    Ok(begun)
+    Ok(due)
 }
 
 /// Where a receipt goes.
@@ -130,28 +177,21 @@ enum Target {
 }
 
 impl Target {
-    /// The object of the session's receipt.
-    async fn new(lease: &Arc<Lease>, order: &WorkOrder) -> Result<Self, JobFailure> {
-        let session = &order.session;
-        let key = receipt_key(&session.key_prefix, &session.settings.target_prefix, session.id);
-        if let Err(error) = object_key("", &key) {
-            return Ok(Self::Lost(format!("the receipt cannot be named: {error}")));
-        }
-        let bucket = match lease.worker.targets.bucket(order) {
-            Ok(bucket) => bucket.with_max_attempts(STORE_ATTEMPTS),
-            Err(failure) => return Ok(Self::Lost(failure.to_string())),
+    /// Opens it. With a store that may be waited for, a passing error ends the job.
+    async fn open(
+        lease: &Lease,
+        object: &Result<ReceiptObject, String>,
+        is_patient: bool,
+    ) -> Result<Self, JobFailure> {
+        let object = match object {
+            Ok(object) => object,
+            Err(detail) => return Ok(Self::Lost(detail.clone())),
         };
-        // Another worker may write the receipt of a later run when this one's lease is over.
-        let fence = lease.clone();
-        let bucket = bucket.with_fence(Arc::new(move || fence.holds()));
-        if lease.claim.epoch > 1 {
-            still_ours(lease).await?;
-            let closing = tokio::time::timeout(ABORT_PATIENCE, abort_earlier(&bucket, &key));
-            lease.keep(async { Ok(closing.await) }).await?.ok();
+        match lease.keep(async { Ok(object.open().await) }).await? {
+            Ok(writer) => Ok(Self::Open(Box::new(writer))),
+            Err(Trouble::Job(failure)) => Err(failure),
+            Err(Trouble::Store(error)) => Ok(Self::Lost(refused(&error, is_patient)?)),
         }
-        let token = format!("{}/{}/receipt", session.id, lease.claim.run);
-        let object = ObjectWriter::new(bucket, key, token, "application/json");
-        Ok(Self::Open(Box::new(object)))
     }
 
     /// Takes the bytes in `buffer`. With a store that may be waited for, a passing error ends the job.
@@ -171,7 +211,7 @@ impl Target {
         match object.finish().await {
             Ok(stored) if stored.checksum.is_some() => Ok(()),
             Ok(_) => {
-                *self = Self::Lost("the store did not confirm the receipt's checksum".to_owned());
+                *self = Self::Lost("the store did not confirm its checksum".to_owned());
                 Ok(())
             }
             Err(error) => self.lose(&error, is_patient).await,
@@ -180,11 +220,7 @@ impl Target {
 
     async fn lose(&mut self, error: &StorageError, is_patient: bool) -> Result<(), JobFailure> {
         self.close().await;
-        let detail = format!("the store does not take the receipt: {error}");
-        if is_patient && may_pass(error) {
-            return Err(JobFailure::ReceiptWaits(detail));
-        }
-        *self = Self::Lost(detail);
+        *self = Self::Lost(refused(error, is_patient)?);
         Ok(())
     }
 
@@ -198,6 +234,15 @@ impl Target {
     }
 }
 
+/// What the store's error means for the receipt: it waits, or is lost.
+fn refused(error: &StorageError, is_patient: bool) -> Result<String, JobFailure> {
+    let detail = format!("the store does not take the receipt: {error}");
+    if is_patient && may_pass(error) {
+        return Err(JobFailure::ReceiptWaits(detail));
+    }
+    Ok(detail)
+}
+
 /// Reads all files, page by page, and writes the receipt as it goes; gives what is to be recorded of it.
 async fn stream(
     lease: &Lease,
@@ -207,11 +252,6 @@ async fn stream(
     target: &mut Target,
 ) -> Result<Seal, JobFailure> {
     let (mut after, mut size_bytes, mut buffer) = (None, 0, Vec::new());
-    let own_key = receipt_key(
-        &order.session.key_prefix,
-        &order.session.settings.target_prefix,
-        order.session.id,
-    );
     let mut writer = Writer::new(&begun.header, &mut buffer);
     loop {
         let page = lease
@@ -226,11 +266,6 @@ async fn stream(
         after = Some(last.number);
         for file in page {
             let entry = entry(file, &order.session.key_prefix);
-            if entry.key == own_key {
-                // A file of the source has the very name: what was delivered is not written over.
-                target.close().await;
-                *target = Target::Lost(format!("a file of the session has its key, {own_key:?}"));
-            }
             writer.entry(&entry, &mut buffer);
         }
         size_bytes += buffer.len();
@@ -241,8 +276,10 @@ async fn stream(
     let signature = key.key.sign(&signed_message(&begun.header, root));
     Writer::tail(root, &key.key.public_key(), &signature, &mut buffer);
     size_bytes += buffer.len();
-    still_ours(lease).await?;
     target.take(&mut buffer, begun.is_patient).await?;
+    // In the database: a clock may stand still with its machine.
+    lease.renew().await?;
+    failpoint::at!("receipt.before_complete");
     target.finish(begun.is_patient).await?;
     Ok(Seal {
         key_id: key.id,
@@ -258,20 +295,4 @@ async fn still_ours(lease: &Lease) -> Result<(), JobFailure> {
         lease.renew().await?;
     }
     Ok(())
-}
-
-/// Whether the store may take later what it does not take now.
-fn may_pass(error: &StorageError) -> bool {
-    error.is_retryable() || error.kind() == StorageErrorKind::Unreachable
-}
-
-/// Aborts what an earlier holder of this job left open on the receipt's key.
-async fn abort_earlier(bucket: &Bucket, key: &str) {
-    match bucket.list_multipart_uploads(key).await {
-        Ok(open) => {
-            let same = open.into_iter().filter(|upload| upload.key == key);
-            buckets::abort_all(bucket, same.map(|upload| ((), upload.key, upload.upload_id))).await;
-        }
-        Err(error) => tracing::warn!("cannot look for an earlier upload of the receipt: {error}"),
-    }
 }

@@ -168,6 +168,18 @@ async fn a_receipt_is_given_to_the_byte_and_breaks_off_where_the_rows_are_others
         "a receipt that was not signed is not given to its end"
     );
     assert!(world.log().contains("its files are not those that were signed"));
+
+    // More bytes than were signed: cut off at the length that was told, it would look whole.
+    for longer in ["number < 1000", "number = 1100"] {
+        world
+            .sql(&format!(
+                "UPDATE file_uploads SET path = path || repeat('x', 400) WHERE session_id = '{}' AND {longer}",
+                text(&session, "id")
+            ))
+            .await;
+        let response = admin.request(reqwest::Method::GET, &path).send().await.unwrap();
+        assert!(response.text().await.is_err(), "{longer}");
+    }
 }
 
 #[tokio::test]

@@ -507,3 +507,36 @@ async fn sessions_are_made_without_redis_and_readiness_tells() {
     );
     assert_eq!(admin.get("/health/live").await.status, 200);
 }
+
+/// A worker of a later version may record a cause that this gateway does not know.
+#[tokio::test]
+async fn a_cause_of_a_later_version_is_shown_as_it_is() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let session = admin.session("Later").await;
+    let (id, path) = (id_of(&session), path_of(&session));
+    let worker = Worker::of(&admin);
+    worker.scan(&world, id, &[1, 2]).await;
+    let claim = worker.upload(&world, id).await;
+    worker.record(&claim, 1, 1, None).await;
+    worker.record(&claim, 2, 2, Some(FileErrorCode::ReadError)).await;
+    worker.finish(claim).await;
+    world
+        .sql(&format!(
+            "UPDATE sync_sessions SET error_code = 'later_session_cause' WHERE id = '{id}';
+             UPDATE file_uploads SET error_code = 'later_cause' WHERE session_id = '{id}' AND number = 2"
+        ))
+        .await;
+    let seen = admin.get(&path).await.ok();
+    assert_eq!(seen["error_code"], "later_session_cause");
+    let listed = admin.get("/api/sessions").await.ok();
+    assert_eq!(listed["items"][0]["error_code"], "later_session_cause");
+    let files = admin.get(&format!("{path}/files")).await.ok();
+    assert_eq!(files["items"][1]["error_code"], "later_cause");
+    let file = admin.get(&format!("{path}/files/2")).await.ok();
+    assert_eq!(file["error_code"], "later_cause");
+    let failures = admin.get(&format!("{path}/failures")).await.ok();
+    assert_eq!(failures["items"][0]["error_code"], "later_cause");
+    assert!(!text(&failures["items"][0], "advice").is_empty());
+    assert_eq!(admin.act(&format!("{path}/retry")).await.status, 202);
+}

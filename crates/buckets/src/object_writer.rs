@@ -1,5 +1,7 @@
 //! Writes one object whose bytes come piece by piece and whose length nobody knows before the end. It holds one part
-//! at most: what fits into that goes in one request, anything larger by multipart.
+//! at most.
+//!
+//! It goes by multipart, however small it is: what is open can be closed by others, and then never becomes an object.
 
 use bytes::BytesMut;
 use domain::ChecksumKind;
@@ -10,22 +12,29 @@ const PART_BYTES: usize = 8 << 20;
 /// What is sent along and must be confirmed by the store.
 const CHECKSUM: ChecksumKind = ChecksumKind::Crc64nvme;
 
-/// An object that is being written. Drop it without [`ObjectWriter::finish`] and nothing is there, but for a multipart
-/// upload that may stay open: [`ObjectWriter::abort`] closes that.
+/// An object that is being written. Drop it without [`ObjectWriter::finish`] and nothing is there, but for its multipart
+/// upload, which stays open: [`ObjectWriter::abort`] closes that.
 pub struct ObjectWriter {
     bucket: Bucket,
     key: String,
     options: WriteOptions,
     buffer: BytesMut,
-    upload: Option<UploadId>,
+    upload: UploadId,
     parts: Vec<Part>,
     sums: Vec<(Checksum, u64)>,
 }
 
 impl ObjectWriter {
-    /// Begins an object; nothing is sent yet. `token` says whose it is, should an answer be lost.
-    #[must_use]
-    pub fn new(bucket: Bucket, key: String, token: String, content_type: &str) -> Self {
+    /// Opens the multipart upload. `token` says whose the object is, should an answer be lost.
+    ///
+    /// # Errors
+    /// The store's, after all attempts.
+    pub async fn open(
+        bucket: Bucket,
+        key: String,
+        token: String,
+        content_type: &str,
+    ) -> Result<Self, StorageError> {
         let options = WriteOptions {
             token: Some(token),
             content_type: Some(content_type.to_owned()),
@@ -34,15 +43,16 @@ impl ObjectWriter {
                 value: Vec::new(),
             })
         };
-        Self {
+        let upload = bucket.create_multipart(&key, &options).await?;
+        Ok(Self {
             bucket,
             key,
             options,
             buffer: BytesMut::new(),
-            upload: None,
+            upload,
             parts: Vec::new(),
             sums: Vec::new(),
-        }
+        })
     }
 
     /// Takes the next bytes, and sends what makes whole parts.
@@ -51,7 +61,7 @@ impl ObjectWriter {
     /// The store's, after all attempts. Nothing more can be written then.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), StorageError> {
         while !bytes.is_empty() {
-            // Only when more comes is it certain that one request will not do.
+            // A part is the last one unless more comes.
             if self.buffer.len() == PART_BYTES {
                 self.send_part().await?;
             }
@@ -67,47 +77,29 @@ impl ObjectWriter {
     /// # Errors
     /// The store's, after all attempts.
     pub async fn finish(&mut self) -> Result<Stored, StorageError> {
-        if self.upload.is_some() {
-            self.send_part().await?;
-        }
-        let Some(upload) = &self.upload else {
-            let body = self.buffer.split().freeze();
-            self.options.checksum = Hasher::of(CHECKSUM, &body);
-            return self.bucket.put(&self.key, body, &self.options).await;
-        };
+        self.send_part().await?;
         let size_bytes = self.sums.iter().map(|(_, size_bytes)| size_bytes).sum();
         (self.options.checksum, _) = Checksum::combine_parts(CHECKSUM, &self.sums);
-        let stored = self
-            .bucket
-            .complete_multipart(&self.key, upload, &self.parts, &self.options, size_bytes)
-            .await?;
-        self.upload = None;
-        Ok(stored)
+        self.bucket
+            .complete_multipart(&self.key, &self.upload, &self.parts, &self.options, size_bytes)
+            .await
     }
 
-    /// Closes the multipart upload, if one is open.
+    /// Closes the multipart upload; one that was completed is closed.
     ///
     /// # Errors
     /// The store's, after all attempts: then it stays open.
-    pub async fn abort(&mut self) -> Result<(), StorageError> {
-        match self.upload.take() {
-            Some(upload) => self.bucket.abort_multipart(&self.key, &upload).await,
-            None => Ok(()),
-        }
+    pub async fn abort(&self) -> Result<(), StorageError> {
+        self.bucket.abort_multipart(&self.key, &self.upload).await
     }
 
     async fn send_part(&mut self) -> Result<(), StorageError> {
-        let upload = match self.upload.clone() {
-            Some(upload) => upload,
-            None => self.bucket.create_multipart(&self.key, &self.options).await?,
-        };
-        self.upload = Some(upload.clone());
         let body = self.buffer.split().freeze();
         let (checksum, size_bytes) = (Hasher::of(CHECKSUM, &body), body.len() as u64);
         let number = u32::try_from(self.parts.len() + 1).unwrap_or(u32::MAX);
         let part = self
             .bucket
-            .upload_part(&self.key, &upload, number, body, &checksum)
+            .upload_part(&self.key, &self.upload, number, body, &checksum)
             .await?;
         self.parts.push(part);
         self.sums.push((checksum, size_bytes));

@@ -158,12 +158,12 @@ pub fn header(
 pub fn entry(file: File, key_prefix: &str) -> Entry {
     let is_there = match file.status {
         FileStatus::Uploaded => true,
-        FileStatus::Skipped => file.error_code == Some(FileErrorCode::Unchanged),
+        FileStatus::Skipped => file.error_code == Some(FileErrorCode::Unchanged.into()),
         _ => false,
     };
     Entry {
         checksum: file.checksum.filter(|_| is_there),
-        error_code: file.error_code.map(|code| code.as_str().to_owned()),
+        error_code: file.error_code.map(|code| code.to_string()),
         etag: file.etag.filter(|_| is_there),
         key: format!("{key_prefix}{}", file.path),
         number: file.number,

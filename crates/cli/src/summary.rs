@@ -18,7 +18,9 @@ pub(crate) fn summary(session: &Session, failures: &[FailureGroup]) -> String {
     if let Some(code) = &session.error_code {
         // Of what has arrived there is no cause to tell.
         let name = match code.as_str() {
-            "receipt_missing" => "the receipt is not in the bucket (`uploader receipt` gets it)",
+            "receipt_missing" => {
+                "the receipt in the bucket is not as it should be (`uploader receipt` gets it)"
+            }
             _ => "cause",
         };
         let _ = write!(text, "\n  {name}: {}", printable(code));

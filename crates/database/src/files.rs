@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::{FileErrorCode, FileStatus, SessionId};
+use domain::{Cause, FileErrorCode, FileStatus, SessionId};
 
 /// A file as it is stored. Its key is its session's `key_prefix` and its path.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct File {
     /// `kind:base64`, confirmed by the store.
     pub checksum: Option<String>,
     /// The cause, where it failed or was skipped for one.
-    pub error_code: Option<FileErrorCode>,
+    pub error_code: Option<Cause<FileErrorCode>>,
     /// In words.
     pub error_detail: Option<String>,
     /// When a worker began with it.
@@ -73,7 +73,7 @@ impl TryFrom<FileRow> for File {
             attempts: row.attempts,
             etag: row.etag,
             checksum: row.checksum,
-            error_code: row.error_code.map(|code| code.parse()).transpose()?,
+            error_code: row.error_code.map(Cause::from),
             error_detail: row.error_detail,
             started_at: row.started_at,
             finished_at: row.finished_at,
@@ -146,7 +146,7 @@ pub async fn get(conn: &mut TenantConn, session_id: SessionId, number: i64) -> R
 #[derive(Clone, Debug)]
 pub struct FailureGroup {
     /// The cause.
-    pub error_code: FileErrorCode,
+    pub error_code: Cause<FileErrorCode>,
     /// How many files.
     pub count: i64,
     /// How many bytes.
@@ -186,16 +186,13 @@ pub async fn failures(
     .bind::<SqlUuid, _>(session_id.0)
     .load(conn.raw())
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(FailureGroup {
-                error_code: row.error_code.parse()?,
-                count: row.count,
-                size_bytes: row.size_bytes,
-                example_paths: row.example_paths,
-            })
-        })
-        .collect()
+    let groups = rows.into_iter().map(|row| FailureGroup {
+        error_code: row.error_code.into(),
+        count: row.count,
+        size_bytes: row.size_bytes,
+        example_paths: row.example_paths,
+    });
+    Ok(groups.collect())
 }
 
 /// The files that failed at or after `since`, the latest first. For those who watch: what they miss is in [`list`].

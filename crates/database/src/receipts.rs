@@ -6,7 +6,7 @@ use crate::{DatabaseError, TenantConn};
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Binary, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::{SessionId, SessionStatus};
 use uuid::Uuid;
@@ -111,6 +111,24 @@ pub async fn begin(
     .execute(conn.raw())
     .await?;
     Ok(())
+}
+
+/// Whether a receipt of the session was ever begun, of whatever run, so that one may be in the bucket.
+///
+/// # Errors
+/// The database's.
+pub async fn was_begun(conn: &mut TenantConn, session_id: SessionId) -> Result<bool, DatabaseError> {
+    let row: Exists = sql_query("SELECT EXISTS (SELECT FROM receipts WHERE session_id = $1) AS is_there")
+        .bind::<SqlUuid, _>(session_id.0)
+        .get_result(conn.raw())
+        .await?;
+    Ok(row.is_there)
+}
+
+#[derive(QueryableByName)]
+struct Exists {
+    #[diesel(sql_type = Bool)]
+    is_there: bool,
 }
 
 /// What a receipt has when all its files were read.

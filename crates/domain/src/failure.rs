@@ -4,6 +4,59 @@ use crate::status::text_enum;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// A cause as it was recorded: one that this version knows, or one of a later version, which is shown as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause<Code> {
+    /// One of ours.
+    Known(Code),
+    /// Its spelling.
+    Later(String),
+}
+
+impl<Code: Copy> Cause<Code> {
+    /// The cause, where this version knows it.
+    #[must_use]
+    pub fn known(&self) -> Option<Code> {
+        match self {
+            Self::Known(code) => Some(*code),
+            Self::Later(_) => None,
+        }
+    }
+}
+
+impl<Code: std::str::FromStr> From<String> for Cause<Code> {
+    fn from(text: String) -> Self {
+        text.parse().map_or(Self::Later(text), Self::Known)
+    }
+}
+
+impl<Code: std::fmt::Display> std::fmt::Display for Cause<Code> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Known(code) => code.fmt(f),
+            Self::Later(text) => f.write_str(text),
+        }
+    }
+}
+
+impl<Code: std::fmt::Display> Serialize for Cause<Code> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl From<FileErrorCode> for Cause<FileErrorCode> {
+    fn from(code: FileErrorCode) -> Self {
+        Self::Known(code)
+    }
+}
+
+impl From<SessionErrorCode> for Cause<SessionErrorCode> {
+    fn from(code: SessionErrorCode) -> Self {
+        Self::Known(code)
+    }
+}
+
 /// Why one file was not delivered, or was skipped. Stable: people filter and retry by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -82,7 +135,7 @@ impl FileErrorCode {
             }
             Self::ReadError => "The disk or share gave an error. Check it, then retry.",
             Self::NameNotSupported => {
-                "Its object key would be longer than 1,024 bytes. Shorten its path or the prefix."
+                "Its object key would be longer than 1,024 bytes, have a part `.` or `..`, or be that of a receipt; the detail says which. Rename it, shorten the prefix, or exclude it."
             }
             Self::NameCollision => "Two files give the same object key. Rename one of them, then retry.",
             Self::SpecialFile => "It is not a regular file; there is nothing to upload.",
@@ -133,7 +186,8 @@ pub enum SessionErrorCode {
     UnknownRoot,
     /// The include and exclude patterns cannot be read.
     InvalidSettings,
-    /// All is delivered, but the receipt is not in the bucket; it can be had from the API.
+    /// The receipt is not in the bucket, or one still is that does not hold any more; the detail tells. Nothing else is
+    /// wrong, and the receipt of what came to its end can be had from the API.
     ReceiptMissing,
     /// A fault of ours.
     Internal,

@@ -13,7 +13,7 @@ pub mod session_settings;
 pub mod status;
 
 pub use access::{Permission, Role};
-pub use failure::{FileErrorCode, SessionErrorCode};
+pub use failure::{Cause, FileErrorCode, SessionErrorCode};
 pub use ids::{CompanyId, CycleId, JobId, ProjectId, SessionId, UserId};
 pub use job::{ANY_LOCATION, QueuedJob};
 pub use session_settings::{ChecksumKind, Compare, OnExisting, SessionSettings, Symlinks};

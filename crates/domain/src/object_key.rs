@@ -98,14 +98,38 @@ pub enum KeyError {
     /// `.` and `..` as components are resolved by some clients and proxies, and would land elsewhere.
     #[error("its key would have a component \".\" or \"..\"")]
     DotComponent,
+    /// A file there would pass for a receipt, or be written over by one.
+    #[error("its key would be that of a receipt; leave it out (`exclude`), or give it another name")]
+    Receipt,
 }
 
 /// Joins `prefix` and the text of a path below the source to a key.
 ///
 /// # Errors
-/// When the key is longer than S3 takes, or has a component `.` or `..`.
+/// When the key is longer than S3 takes, has a component `.` or `..`, or is that of a receipt.
 pub fn object_key(prefix: &str, path: &str) -> Result<String, KeyError> {
     let key = format!("{prefix}{path}");
+    if is_receipt_key(&key) {
+        return Err(KeyError::Receipt);
+    }
+    check_key(&key)?;
+    Ok(key)
+}
+
+/// Whether a key is that of a session's receipt, wherever it lies: it ends in `.receipts/{id}.json`.
+#[must_use]
+pub fn is_receipt_key(key: &str) -> bool {
+    let mut components = key.rsplit('/');
+    let id = components.next().and_then(|name| name.strip_suffix(".json"));
+    components.next() == Some(".receipts")
+        && id.is_some_and(|id| id.len() == 36 && uuid::Uuid::try_parse(id).is_ok())
+}
+
+/// Checks a key, whatever it is of.
+///
+/// # Errors
+/// When it is longer than S3 takes, or has a component `.` or `..`.
+pub fn check_key(key: &str) -> Result<(), KeyError> {
     if key.len() > MAX_KEY_BYTES {
         return Err(KeyError::TooLong(key.len()));
     }
@@ -115,7 +139,7 @@ pub fn object_key(prefix: &str, path: &str) -> Result<String, KeyError> {
     {
         return Err(KeyError::DotComponent);
     }
-    Ok(key)
+    Ok(())
 }
 
 /// Why a prefix that a person gave is refused.
@@ -159,6 +183,28 @@ pub fn targets_overlap(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_file_has_the_key_of_a_receipt() {
+        let id = "0197f000-0000-7000-8000-000000000001";
+        for (prefix, path) in [
+            ("p/C1/", format!(".receipts/{id}.json")),
+            ("p/C1/sub/", format!("deeper/.receipts/{id}.json")),
+            ("p/C1/.rec", format!("eipts/{id}.json")),
+            ("", format!(".receipts/{id}.json")),
+        ] {
+            assert_eq!(object_key(prefix, &path), Err(KeyError::Receipt), "{path}");
+        }
+        for path in [
+            ".receipts/notes.json".to_owned(),
+            format!(".receipts/{id}"),
+            format!("receipts/{id}.json"),
+            format!(".receipts/{id}.json/x"),
+            format!("{id}.json"),
+        ] {
+            assert!(object_key("p/", &path).is_ok(), "{path}");
+        }
+    }
 
     #[test]
     fn clean_names_travel_as_they_are() {

@@ -45,6 +45,8 @@ pub const POINTS: &[Point] = &[
     point("finish.before_look", "a finish job begins: nothing was looked at"),
     point("finish.aborted", "a multipart upload was aborted, its row not cleared"),
     point("finish.before_receipt", "every file has its outcome and the receipt is begun, not written"),
+    point("receipt.before_abort", "uploads that earlier holders left open on the receipt's key were seen, not aborted"),
+    point("receipt.before_complete", "the receipt is sent but for its last part, and makes no object yet"),
     point("finish.after_receipt", "the receipt is in the bucket, the final status not written"),
     point("finish.before_commit", "the final status is written, not committed"),
     point("finish.after_commit", "the final status is committed, nobody told"),

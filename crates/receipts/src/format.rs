@@ -178,12 +178,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether the bucket has it, by this session or an earlier one, with a checksum that tells which bytes.
+    /// Whether the bucket has it, by this session or an earlier one.
     #[must_use]
     pub fn is_delivered(&self) -> bool {
         let is_unchanged = self.status == FileStatus::Skipped
             && self.error_code.as_deref() == Some(FileErrorCode::Unchanged.as_str());
-        self.status == FileStatus::Uploaded || is_unchanged && self.checksum.is_some()
+        self.status == FileStatus::Uploaded || is_unchanged
     }
 }
 

@@ -21,7 +21,7 @@ pub use format::{
 };
 pub use keys::{KeyError, PublicKey, Signature, SigningKey};
 pub use read::{Flaw, ReadError, Receipt, read};
-pub use write::{Writer, receipt_key};
+pub use write::{Writer, receipt_key, withdrawn};
 
 #[cfg(test)]
 mod tests;

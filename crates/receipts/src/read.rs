@@ -3,6 +3,7 @@
 use crate::canonical::{self, Root, RootHasher, signed_message};
 use crate::format::{Counts, Entry, FORMAT, Header, SignaturePart};
 use crate::keys::PublicKey;
+use crate::write::WITHDRAWN_FORMAT;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -56,6 +57,8 @@ pub struct Receipt {
     pub stated_root: String,
     /// Who signed.
     pub signature: SignaturePart,
+    /// Files that are not delivered: failed, left out or not tried.
+    pub not_delivered: u64,
     canonical_header: String,
     counts: Counts,
 }
@@ -98,6 +101,7 @@ pub fn read(reader: impl Read, mut take: impl FnMut(Entry) -> bool) -> Result<Re
         is_wanted: true,
         root: RootHasher::new(),
         counts: Counts::default(),
+        not_delivered: 0,
     };
     let parts = Document(&mut files)
         .deserialize(&mut json)
@@ -117,6 +121,7 @@ pub fn read(reader: impl Read, mut take: impl FnMut(Entry) -> bool) -> Result<Re
         stated_root: parts.root,
         signature: parts.signature,
         counts: files.counts,
+        not_delivered: files.not_delivered,
     })
 }
 
@@ -173,6 +178,11 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
             if is_known {
                 return Err(A::Error::custom(format!("{name:?} is there twice")));
             }
+            if name == "format" && header[&name] == WITHDRAWN_FORMAT {
+                return Err(A::Error::custom(
+                    "it was withdrawn: its session went on, and ended without one",
+                ));
+            }
         }
         if !has_files {
             return Err(A::Error::missing_field("files"));
@@ -191,6 +201,7 @@ struct Files<'t> {
     is_wanted: bool,
     root: RootHasher,
     counts: Counts,
+    not_delivered: u64,
 }
 
 impl<'de> DeserializeSeed<'de> for &mut Files<'_> {
@@ -219,6 +230,7 @@ impl<'de> Visitor<'de> for &mut Files<'_> {
             last = entry.number;
             self.root.update(&canonical::entry(&entry));
             self.counts.add(&entry);
+            self.not_delivered += u64::from(!entry.is_delivered());
             if self.is_wanted {
                 self.is_wanted = (self.take)(entry);
             }

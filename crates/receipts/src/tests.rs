@@ -335,3 +335,9 @@ fn a_receipt_lies_below_the_cycle_whatever_the_target() {
     assert_eq!(receipt_key("p/C1/raw/", "raw/", session), format!("p/C1/{name}"));
     assert_eq!(receipt_key("", "", session), name);
 }
+
+#[test]
+fn one_that_was_withdrawn_says_so() {
+    let refused = read(withdrawn().as_bytes(), |_| true).unwrap_err();
+    assert!(refused.to_string().contains("withdrawn"), "{refused}");
+}

@@ -8,6 +8,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use domain::SessionId;
 
+/// The format of a note that stands where a receipt was that does not hold any more.
+pub(crate) const WITHDRAWN_FORMAT: &str = "data-uploader-receipt-withdrawn/1";
+
+/// Such a note.
+#[must_use]
+pub fn withdrawn() -> String {
+    format!("{{\"format\":\"{WITHDRAWN_FORMAT}\"}}\n")
+}
+
 /// Where the receipt of a session lies in its bucket: below the prefixes of project and cycle.
 ///
 /// A session's own keys begin with `key_prefix`, which is those two prefixes and `target_prefix`.

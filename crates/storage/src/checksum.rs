@@ -154,7 +154,26 @@ impl Hasher {
 /// that the store does not encrypt with a key of its customer.
 #[must_use]
 pub fn is_md5_etag(etag: &str, bytes: &[u8]) -> bool {
-    etag.len() == 32 && hex::encode(md5(bytes)) == etag.to_ascii_lowercase()
+    let mut hasher = EtagHasher::default();
+    hasher.update(bytes);
+    hasher.is(etag)
+}
+
+/// As [`is_md5_etag`], of bytes that come piece by piece.
+#[derive(Clone, Debug, Default)]
+pub struct EtagHasher(md5::Md5);
+
+impl EtagHasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Whether the ETag is that of all that was taken. Another one proves nothing.
+    #[must_use]
+    pub fn is(self, etag: &str) -> bool {
+        hex::encode(self.0.finalize()).eq_ignore_ascii_case(etag)
+    }
 }
 
 /// The MD5 of bytes: what `Content-MD5` carries and a plain ETag is made of. Never used as a checksum of ours.

@@ -27,7 +27,7 @@ mod write;
 mod xml;
 
 pub use bucket::{Bucket, Fence, GetObject, ObjectBody};
-pub use checksum::{Checksum, Hasher, InvalidChecksum, is_md5_etag};
+pub use checksum::{Checksum, EtagHasher, Hasher, InvalidChecksum, is_md5_etag};
 pub use config::{Addressing, BucketConfig, ConfigError, Credentials, RetryPolicy, Timeouts};
 pub use error::{StorageError, StorageErrorKind};
 pub use http_client::is_public;

@@ -167,7 +167,7 @@ pub struct Summary {
 /// The key of the file at `path`.
 ///
 /// # Errors
-/// When the key is longer than S3 takes, or has a component `.` or `..`.
+/// When the key is longer than S3 takes, has a component `.` or `..`, or is that of a receipt.
 pub fn key_for(key_prefix: &str, path: &PathText) -> Result<String, KeyError> {
     object_key(key_prefix, &path.text)
 }

@@ -228,6 +228,11 @@ impl Opened {
 
     /// Gives the bytes from `begin` to `end` to a hasher.
     pub(crate) fn hash_into(&self, hasher: &mut Hasher, begin: u64, end: u64) -> Result<(), Unread> {
+        self.pieces(begin, end, |bytes| hasher.update(bytes))
+    }
+
+    /// Hands out the bytes from `begin` to `end`, piece by piece.
+    pub(crate) fn pieces(&self, begin: u64, end: u64, mut take: impl FnMut(&[u8])) -> Result<(), Unread> {
         let mut buffer = vec![0; HASH_BUFFER_BYTES];
         let mut offset = begin;
         while offset < end {
@@ -239,7 +244,7 @@ impl Opened {
             if read == 0 {
                 return Err(Unread::Changed);
             }
-            hasher.update(room.get(..read).unwrap_or_default());
+            take(room.get(..read).unwrap_or_default());
             offset += read as u64;
         }
         self.check_unchanged()

@@ -4,28 +4,15 @@ use crate::crashes::troubles;
 use crate::fixture::{MIB, Place, World, eventually, pseudo_random};
 use domain::ChecksumKind;
 use rustix::process::Signal;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use storage::{Bucket, BucketConfig, Credentials, Hasher, WriteOptions};
+use storage::{Bucket, Hasher, WriteOptions};
 
 /// How long a clean-up may take to come.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Older than the clean-up asks for.
 const OLD: Duration = Duration::from_secs(3 * 3600);
-
-/// The bucket of a place, past the product.
-fn raw(place: &Place) -> Bucket {
-    let credentials = Credentials::Static {
-        access_key_id: place.s3.access_key_id().to_owned(),
-        secret_access_key: SecretString::from(place.s3.secret_access_key()),
-        session_token: None,
-    };
-    let mut config = BucketConfig::new(&place.bucket, "us-east-1", credentials);
-    config.endpoint_url = Some(place.s3.endpoint_url().parse().unwrap());
-    Bucket::open(config).unwrap()
-}
 
 /// Opens a multipart upload that nothing records, as a worker does that is killed right after.
 async fn orphan(bucket: &Bucket, key: &str) -> String {
@@ -80,7 +67,7 @@ async fn what_nobody_uses_is_closed_and_nothing_else() {
     // A lease that nobody waits for: the running session is to stay with a worker that stands still.
     let mut world = World::start(1, 3600).await;
     let mut place = world.place("leftovers").await;
-    let bucket = raw(&place);
+    let bucket = place.raw_bucket();
     place.source.write("large", pseudo_random(5 * MIB + 1, 1));
     let ended = start(&place, "ended").await;
     place.api.ended_as(&ended, "completed").await;
@@ -162,7 +149,7 @@ async fn what_a_killed_worker_could_not_record_is_closed() {
     let mut world = World::start(1, 2).await;
     world.stack.kill_worker(0).await.unwrap();
     let mut place = world.place("unrecorded").await;
-    let bucket = raw(&place);
+    let bucket = place.raw_bucket();
     place.source.write("large", pseudo_random(12 * MIB, 1));
     let killed = ("FAILPOINTS", "multipart.before_record=kill".to_owned());
     world.stack.start_worker_with(&[killed]).unwrap();
@@ -206,7 +193,7 @@ async fn a_bucket_that_cannot_be_looked_through_is_said_once() {
     let (status, answer) = refused.api.call(reqwest::Method::PATCH, &path, Some(wrong)).await;
     assert!(status.is_success(), "{answer}");
     let place = world.place("beside").await;
-    let bucket = raw(&place);
+    let bucket = place.raw_bucket();
     let left = orphan(&bucket, "deliveries/C1/large").await;
     place.s3.age_uploads(&place.bucket, OLD).unwrap();
     world

@@ -325,7 +325,7 @@ mod tests {
             attempts: 1,
             etag: None,
             checksum: None,
-            error_code: Some(FileErrorCode::ReadError),
+            error_code: Some(FileErrorCode::ReadError.into()),
             error_detail: None,
             started_at: None,
             finished_at: Some(at),

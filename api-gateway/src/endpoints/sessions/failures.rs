@@ -8,14 +8,15 @@ use crate::state::State;
 use actix_web::{get, web};
 use database::files::FailureGroup;
 use database::{files, sessions};
-use domain::{FileErrorCode, Permission, SessionId};
+use domain::{Cause, FileErrorCode, Permission, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 /// Failed files that share a cause.
 #[derive(Serialize, ToSchema)]
 struct Failure {
-    error_code: FileErrorCode,
+    #[schema(value_type = FileErrorCode)]
+    error_code: Cause<FileErrorCode>,
     /// How many files.
     count: i64,
     /// How many bytes they have.
@@ -28,12 +29,16 @@ struct Failure {
 
 impl From<FailureGroup> for Failure {
     fn from(group: FailureGroup) -> Self {
+        let advice = group.error_code.known().map_or(
+            "A later version recorded this cause. The files' details say more; look there, then retry.",
+            FileErrorCode::advice,
+        );
         Self {
             error_code: group.error_code,
             count: group.count,
             size_bytes: group.size_bytes,
             example_paths: group.example_paths,
-            advice: group.error_code.advice(),
+            advice,
         }
     }
 }

@@ -51,8 +51,8 @@ pub(crate) async fn receipt(
         })
         .await?;
     let sealed = of_session(&session, sealed)?;
-    let size_bytes = u64::try_from(sealed.size_bytes).map_err(ApiError::internal)?;
     let reading = Reading::new(state.into_inner(), company_id, &session, sealed)?;
+    let size_bytes = reading.left;
     let body = futures::stream::try_unfold(Some(reading), |reading| async move {
         let Some(reading) = reading else { return Ok(None) };
         let id = reading.id;
@@ -109,6 +109,8 @@ struct Reading {
     signature: [u8; 64],
     writer: Writer,
     buffer: Vec<u8>,
+    /// What is still to come, in bytes. More than that would be cut off, and the answer look whole.
+    left: u64,
     after: Option<i64>,
 }
 
@@ -132,6 +134,7 @@ impl Reading {
                 .try_into()
                 .map_err(ApiError::internal)?,
             writer: Writer::new(&sealed.header, &mut buffer),
+            left: u64::try_from(sealed.size_bytes).map_err(ApiError::internal)?,
             sealed,
             buffer,
             after: None,
@@ -156,7 +159,14 @@ impl Reading {
             let entry = buckets::receipts::entry(file, &self.key_prefix);
             self.writer.entry(&entry, &mut self.buffer);
         }
-        Ok((Bytes::from(std::mem::take(&mut self.buffer)), Some(self)))
+        // Its root hash and signature come after this.
+        let bytes = Bytes::from(std::mem::take(&mut self.buffer));
+        self.left = self
+            .left
+            .checked_sub(bytes.len() as u64)
+            .filter(|left| *left > 0)
+            .ok_or(BrokenOff::OtherFiles)?;
+        Ok((bytes, Some(self)))
     }
 
     fn end(mut self) -> Result<Bytes, BrokenOff> {

@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 use database::sessions as stored;
 use domain::object_key::object_key;
 use domain::{
-    CycleId, FileErrorCode, FileStatus, Phase, ProjectId, SessionErrorCode, SessionId, SessionSettings,
-    SessionStatus, UserId,
+    Cause, CycleId, FileErrorCode, FileStatus, Phase, ProjectId, SessionErrorCode, SessionId,
+    SessionSettings, SessionStatus, UserId,
 };
 use serde::{Deserialize, Serialize};
 use settings::root_name;
@@ -87,7 +87,8 @@ pub(super) struct Session {
     active_files: Vec<ActiveFile>,
     /// Why it failed, or, while it goes on, what it waits for; `receipt_missing`: it is as its status says, but its receipt
     /// is not in the bucket.
-    error_code: Option<SessionErrorCode>,
+    #[schema(value_type = Option<SessionErrorCode>)]
+    error_code: Option<Cause<SessionErrorCode>>,
     error_detail: Option<String>,
     /// 1, and one more for each retry.
     run: i32,
@@ -229,7 +230,8 @@ pub(super) struct File {
     etag: Option<String>,
     /// As the store confirmed it.
     checksum: Option<String>,
-    error_code: Option<FileErrorCode>,
+    #[schema(value_type = Option<FileErrorCode>)]
+    error_code: Option<Cause<FileErrorCode>>,
     error_detail: Option<String>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,

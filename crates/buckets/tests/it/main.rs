@@ -7,7 +7,7 @@ use buckets::ObjectWriter;
 use dev_stack::s3::Trouble;
 use dev_stack::{S3Options, S3Server};
 use futures::StreamExt as _;
-use storage::{Bucket, BucketConfig, Credentials};
+use storage::{Bucket, BucketConfig, Credentials, StorageErrorKind};
 use tempfile::TempDir;
 
 const PART: usize = 8 << 20;
@@ -28,13 +28,15 @@ async fn store() -> (S3Server, Bucket, TempDir) {
     (server, Bucket::open(config).unwrap(), folder)
 }
 
-fn writer(bucket: &Bucket) -> ObjectWriter {
-    ObjectWriter::new(
+async fn writer(bucket: &Bucket) -> ObjectWriter {
+    ObjectWriter::open(
         bucket.clone(),
         "a/receipt.json".into(),
         "token".into(),
         "application/json",
     )
+    .await
+    .unwrap()
 }
 
 fn bytes(size: usize) -> Vec<u8> {
@@ -44,21 +46,15 @@ fn bytes(size: usize) -> Vec<u8> {
 #[tokio::test]
 async fn what_is_written_in_pieces_arrives_whole_whatever_its_size() {
     let (_server, bucket, _folder) = store().await;
-    for (size, is_multipart) in [
-        (0, false),
-        (10, false),
-        (PART, false),
-        (PART + 1, true),
-        (2 * PART + 77, true),
-    ] {
+    for (size, parts) in [(0, 1), (10, 1), (PART, 1), (PART + 1, 2), (2 * PART + 77, 3)] {
         let bytes = bytes(size);
-        let mut object = writer(&bucket);
+        let mut object = writer(&bucket).await;
         for piece in bytes.chunks(300_001) {
             object.write(piece).await.unwrap();
         }
         let stored = object.finish().await.unwrap();
         assert!(stored.checksum.is_some(), "{size}");
-        assert_eq!(stored.etag.unwrap().contains('-'), is_multipart, "{size}");
+        assert!(stored.etag.unwrap().ends_with(&format!("-{parts}")), "{size}");
         let mut read = bucket.get("a/receipt.json").await.unwrap();
         assert_eq!(read.info.content_type.as_deref(), Some("application/json"));
         let mut found = Vec::new();
@@ -74,7 +70,7 @@ async fn what_is_written_in_pieces_arrives_whole_whatever_its_size() {
 async fn what_the_store_does_not_take_leaves_nothing_open_once_it_is_aborted() {
     let (server, bucket, _folder) = store().await;
     let bucket = bucket.with_max_attempts(1);
-    let mut object = writer(&bucket);
+    let mut object = writer(&bucket).await;
     object.write(&bytes(PART + 1)).await.unwrap();
     assert_eq!(bucket.list_multipart_uploads("").await.unwrap().len(), 1);
     server.set_trouble(Trouble {
@@ -88,4 +84,26 @@ async fn what_the_store_does_not_take_leaves_nothing_open_once_it_is_aborted() {
     assert!(bucket.list_multipart_uploads("").await.unwrap().is_empty());
     assert!(bucket.head("a/receipt.json").await.unwrap().is_none());
     object.abort().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_closed_by_others_never_becomes_an_object() {
+    let (_server, bucket, _folder) = store().await;
+    let mut late = writer(&bucket).await;
+    late.write(b"the older one").await.unwrap();
+    for upload in bucket.list_multipart_uploads("a/").await.unwrap() {
+        bucket
+            .abort_multipart(&upload.key, &upload.upload_id)
+            .await
+            .unwrap();
+    }
+    let mut newer = writer(&bucket).await;
+    newer.write(b"newer").await.unwrap();
+    newer.finish().await.unwrap();
+    let refused = late.finish().await.unwrap_err();
+    assert_eq!(refused.kind(), StorageErrorKind::NoSuchUpload);
+    assert_eq!(
+        bucket.head("a/receipt.json").await.unwrap().unwrap().size_bytes,
+        5
+    );
 }

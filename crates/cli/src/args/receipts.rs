@@ -14,8 +14,9 @@ pub(crate) struct ReceiptArgs {
 }
 
 const VERIFY_HELP: &str = "\
-Exit codes: 0 all is right, 3 something differs (or the receipt is not genuine), 1 something could not be checked,
-or nobody vouches for the key that signed the receipt.
+Exit codes: 0 all that was delivered is there and the same, 3 something differs (or the receipt is not genuine), 1
+something could not be compared, or nobody vouches for the key that signed the receipt. The last lines say how many files
+the receipt calls not delivered (they change no exit code), and what was not compared.
 
 Who vouches: with --key, that key; else your company on the server you are signed in to. Signed in nowhere, give
 --key, or --any-key to learn only that the receipt was not changed since somebody signed it.

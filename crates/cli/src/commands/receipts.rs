@@ -5,37 +5,55 @@ use crate::Exit;
 use crate::args::{ReceiptArgs, VerifyArgs};
 use crate::problem::Failure;
 use crate::render::printable;
-use crate::verify::{Against, Report, Voucher, ask_company, compare, given_key, read};
-use anyhow::{Context as _, Result, anyhow};
+use crate::verify::{Report, Target, Voucher, ask_company, compare, given_key, read};
+use anyhow::{Context as _, Result, bail};
 use receipts::{PublicKey, Receipt};
 use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use transfer::check::{BucketAddress, Directory, ObjectStore};
+use tempfile::NamedTempFile;
+use transfer::check::BucketAddress;
 
-/// `receipt`: to stdout, or into a file that is there only when it is whole.
+/// `receipt`: to stdout, or into a file; in both it is there only when it is whole, and as it was signed.
 pub(super) async fn receipt(app: &App, args: &ReceiptArgs) -> Result<()> {
     let session = args.session.to_string();
     let Some(path) = &args.output else {
+        let file = tempfile::NamedTempFile::new().context("cannot write a temporary file")?;
+        let mut file = download(app, &session, file).await?.reopen()?;
         let mut stdout = std::io::stdout().lock();
-        app.client
-            .download(&["sessions", &session, "receipt"], &mut stdout)
-            .await?;
+        std::io::copy(&mut file, &mut stdout)?;
         return Ok(stdout.flush()?);
     };
     let named = || format!("cannot write {}", path.display());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::Builder::new()
+    let file = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder.unwrap_or(Path::new(".")))
         .with_context(named)?;
-    app.client
-        .download(&["sessions", &session, "receipt"], &mut file)
-        .await?;
+    let file = download(app, &session, file).await?;
     file.persist(path).with_context(named)?;
     eprintln!("written to {}", path.display());
     Ok(())
+}
+
+/// Downloads a receipt and looks whether it is one, and to its end: while it is sent, a retry may change its files.
+async fn download(app: &App, session: &str, mut file: NamedTempFile) -> Result<NamedTempFile> {
+    let segments = ["sessions", session, "receipt"];
+    app.client.download(&segments, &mut file).await?;
+    file.flush()?;
+    let flaw = match read(file.path(), |_| true).await {
+        Ok(receipt) => receipt.check().err().map(|flaw| flaw.to_string()),
+        Err(error) => Some(error.root_cause().to_string()),
+    };
+    match flaw {
+        None => Ok(file),
+        Some(flaw) => bail!(
+            "what the server sent is not the receipt that was signed, and nothing was written: {}; if the upload was \
+             retried meanwhile, ask again when that has ended",
+            printable(&flaw)
+        ),
+    }
 }
 
 /// `verify`: the receipt itself, and what it is to be held against.
@@ -54,10 +72,10 @@ pub(super) async fn verify(app: &App, args: VerifyArgs) -> Result<Exit> {
     };
     // What is not the company's word is not worth comparing.
     if !matches!(report.voucher, Voucher::Denied(_)) {
-        for against in targets(&args, &receipt, &report.voucher).await? {
+        for target in targets(&args, &receipt, &report.voucher)? {
             report
                 .comparisons
-                .push(compare(&args.receipt, &receipt, &against).await?);
+                .push(compare(&args.receipt, &receipt, target).await);
         }
     }
     if app.json {
@@ -85,13 +103,11 @@ async fn voucher(
     }
 }
 
-/// Opens what the receipt is held against.
-async fn targets(args: &VerifyArgs, receipt: &Receipt, voucher: &Voucher) -> Result<Vec<Against>> {
+/// What the receipt is held against. Nothing is opened yet: what is wrong with the arguments is said before anything else.
+fn targets(args: &VerifyArgs, receipt: &Receipt, voucher: &Voucher) -> Result<Vec<Target>> {
     let mut targets = Vec::new();
     if let Some(dir) = &args.dir {
-        let directory = Directory::open(dir, crate::verify::symlinks(receipt))
-            .map_err(|error| anyhow!("cannot open {}: {error}", dir.display()))?;
-        targets.push(Against::Directory(directory, args.allow_extra));
+        targets.push(Target::Directory(dir.clone(), args.allow_extra));
     }
     if let Some(name) = &args.bucket {
         let header = &receipt.header;
@@ -115,14 +131,7 @@ async fn targets(args: &VerifyArgs, receipt: &Receipt, voucher: &Voucher) -> Res
             endpoint_url,
             profile: args.profile.clone(),
         };
-        let store = ObjectStore::open(&address).await.map_err(|error| {
-            anyhow!(
-                "cannot use the bucket {}: {}",
-                printable(&address.bucket),
-                printable(&error)
-            )
-        })?;
-        targets.push(Against::Bucket(store, args.read));
+        targets.push(Target::Bucket(address, args.read));
     }
     Ok(targets)
 }

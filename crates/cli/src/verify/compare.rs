@@ -5,15 +5,15 @@ use super::report::Comparison;
 use crate::render::printable;
 use anyhow::{Context as _, Result, anyhow, bail};
 use domain::Symlinks;
-use domain::object_key::PathText;
+use domain::object_key::{PathText, is_receipt_key};
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use receipts::{Entry, Receipt};
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
-use transfer::check::{Directory, Finding, ObjectStore, RecordedFile};
+use transfer::check::{BucketAddress, Directory, Finding, ObjectStore, RecordedFile};
 
 /// Files that are hashed at a time, and objects that are asked for.
 const READS: usize = 4;
@@ -21,15 +21,15 @@ const REQUESTS: usize = 32;
 /// Files that were read of the receipt and wait for their turn.
 const AHEAD: usize = 256;
 
-/// What is held against a receipt.
-pub(crate) enum Against {
-    /// A directory; whether what is too much is a difference.
-    Directory(Directory, bool),
+/// What is to be held against a receipt.
+pub(crate) enum Target {
+    /// A directory; whether what is too much is all right.
+    Directory(PathBuf, bool),
     /// A bucket; whether its objects are read.
-    Bucket(ObjectStore, bool),
+    Bucket(BucketAddress, bool),
 }
 
-impl Against {
+impl Target {
     fn name(&self) -> &'static str {
         match self {
             Self::Directory(..) => "directory",
@@ -37,6 +37,30 @@ impl Against {
         }
     }
 
+    async fn open(self, receipt: &Receipt) -> Result<Against> {
+        match self {
+            Self::Directory(path, allow_extra) => {
+                let symlinks = &receipt.header.settings["symlinks"];
+                let symlinks: Symlinks = serde_json::from_value(symlinks.clone()).unwrap_or_default();
+                let directory = Directory::open(&path, symlinks)
+                    .map_err(|error| anyhow!("cannot open {}: {error}", path.display()))?;
+                Ok(Against::Directory(directory, allow_extra))
+            }
+            Self::Bucket(address, read) => match ObjectStore::open(&address).await {
+                Ok(store) => Ok(Against::Bucket(store, read)),
+                Err(error) => bail!("cannot use the bucket {}: {error}", address.bucket),
+            },
+        }
+    }
+}
+
+/// The same, opened.
+enum Against {
+    Directory(Directory, bool),
+    Bucket(ObjectStore, bool),
+}
+
+impl Against {
     fn at_a_time(&self) -> usize {
         match self {
             Self::Directory(..) | Self::Bucket(_, true) => READS,
@@ -64,18 +88,30 @@ impl Settings {
     }
 }
 
-/// What the session did with symbolic links.
-pub(crate) fn symlinks(receipt: &Receipt) -> Symlinks {
-    serde_json::from_value(receipt.header.settings["symlinks"].clone()).unwrap_or_default()
+/// Compares every file that the receipt calls delivered. The receipt must be the one that was checked. What was found
+/// is kept where it cannot go on.
+pub(crate) async fn compare(path: &Path, receipt: &Receipt, target: Target) -> Comparison {
+    let mut comparison = Comparison::new(target.name());
+    let compared = async {
+        let against = target.open(receipt).await?;
+        compare_with(path, receipt, &against, &mut comparison).await
+    };
+    if let Err(error) = compared.await {
+        comparison.incomplete = Some(format!("{error:#}"));
+    }
+    comparison
 }
 
-/// Compares every file that the receipt calls delivered. The receipt must be the one that was checked.
-pub(crate) async fn compare(path: &Path, receipt: &Receipt, against: &Against) -> Result<Comparison> {
+async fn compare_with(
+    path: &Path,
+    receipt: &Receipt,
+    against: &Against,
+    comparison: &mut Comparison,
+) -> Result<()> {
     let settings = Settings::of(receipt);
     let progress = progress(receipt.header.counts.files.total);
     let (sender, mut entries) = mpsc::channel::<Entry>(AHEAD);
     let reading = tokio::spawn(read_again(path.to_owned(), sender));
-    let mut comparison = Comparison::new(against.name());
     let mut known = Known::default();
     let files = futures::stream::poll_fn(|context| entries.poll_recv(context))
         .map(|entry| {
@@ -114,10 +150,10 @@ pub(crate) async fn compare(path: &Path, receipt: &Receipt, against: &Against) -
         bail!("the receipt was changed while it was checked");
     }
     if let Against::Directory(directory, false) = against {
-        find_extra(directory, &settings, &known, &mut comparison).await?;
+        find_extra(directory, receipt, &settings, &known, comparison).await?;
     }
     progress.finish_and_clear();
-    Ok(comparison)
+    Ok(())
 }
 
 async fn read_again(path: std::path::PathBuf, sender: mpsc::Sender<Entry>) -> Result<Receipt> {
@@ -176,20 +212,24 @@ impl Known {
     }
 }
 
-/// Adds the files of a directory that are in no line of the receipt, though its session would have taken them.
+/// Adds the files of a directory that are in no line of the receipt, though its session would have taken them: all but
+/// receipts, which come along where a bucket is copied as a whole.
 async fn find_extra(
     directory: &Directory,
+    receipt: &Receipt,
     settings: &Settings,
     known: &Known,
     comparison: &mut Comparison,
 ) -> Result<()> {
+    let prefix = &receipt.header.key_prefix;
+    let is_known = |path: &PathText| known.has(path) || is_receipt_key(&format!("{prefix}{}", path.text));
     directory
         .walk(
             &settings.include,
             &settings.exclude,
             |path, problem| match problem {
-                Some(detail) if !known.has(&path) => comparison.add(&path.text, Finding::Unchecked(detail)),
-                None if !known.has(&path) => comparison.add_extra(&path.text),
+                Some(detail) if !is_known(&path) => comparison.add(&path.text, Finding::Unchecked(detail)),
+                None if !is_known(&path) => comparison.add_extra(&path.text),
                 _ => {}
             },
         )

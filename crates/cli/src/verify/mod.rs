@@ -6,7 +6,7 @@
 mod compare;
 mod report;
 
-pub(crate) use compare::{Against, compare, symlinks};
+pub(crate) use compare::{Target, compare};
 pub(crate) use report::Report;
 
 use crate::client::Client;

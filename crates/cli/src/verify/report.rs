@@ -22,6 +22,8 @@ pub(crate) struct Comparison {
     unchecked: u64,
     /// Files that the receipt does not call delivered: there is nothing to compare.
     pub(crate) not_delivered: u64,
+    /// Why it could not be brought to its end; what was found until then is here.
+    pub(crate) incomplete: Option<String>,
     told: Vec<(&'static str, String, String)>,
 }
 
@@ -35,6 +37,7 @@ impl Comparison {
             extra: 0,
             unchecked: 0,
             not_delivered: 0,
+            incomplete: None,
             told: Vec::new(),
         }
     }
@@ -73,7 +76,7 @@ impl Comparison {
     fn verdict(&self) -> Verdict {
         if self.missing + self.different + self.extra > 0 {
             Verdict::Differs
-        } else if self.unchecked > 0 {
+        } else if self.unchecked > 0 || self.incomplete.is_some() {
             Verdict::NotChecked
         } else {
             Verdict::Right
@@ -94,6 +97,7 @@ impl Comparison {
             "extra": self.extra,
             "unchecked": self.unchecked,
             "not_delivered": self.not_delivered,
+            "incomplete": self.incomplete,
             "findings_left_out": self.findings() - self.told.len() as u64,
             "findings": findings,
         })
@@ -180,6 +184,7 @@ impl Report<'_> {
         receipt["root"] = self.receipt.root.to_string().into();
         json!({
             "verdict": self.verdict().as_str(),
+            "not_delivered": self.receipt.not_delivered,
             "receipt": receipt,
             "signature": {
                 "is_genuine": self.signed_by.is_ok(),
@@ -217,7 +222,36 @@ impl Report<'_> {
             counts.files.failed + counts.files.cancelled
         );
         let _ = write!(text, "signature  {}", self.signature_text());
+        self.write_reservations(&mut text);
         text
+    }
+
+    /// What the figures above do not speak for, on the last lines.
+    fn write_reservations(&self, text: &mut String) {
+        if self.receipt.not_delivered > 0 {
+            let _ = write!(
+                text,
+                "\nNOT DELIVERED  {}: failed, left out or not tried; the receipt tells why",
+                files(self.receipt.not_delivered)
+            );
+        }
+        for comparison in &self.comparisons {
+            let with = comparison.with;
+            if comparison.unchecked > 0 {
+                let _ = write!(
+                    text,
+                    "\nNOT COMPARED   {} with the {with}: see above",
+                    files(comparison.unchecked)
+                );
+            }
+            if let Some(detail) = &comparison.incomplete {
+                let _ = write!(
+                    text,
+                    "\nINCOMPLETE     the {with} was not compared to the end: {}",
+                    printable(detail)
+                );
+            }
+        }
     }
 
     fn signature_text(&self) -> String {

@@ -45,11 +45,9 @@ fn key() -> SigningKey {
 }
 
 fn receipt(entries: &[Entry]) -> String {
-    let uploaded = entries
-        .iter()
-        .filter(|entry| entry.status == FileStatus::Uploaded)
-        .count() as u64;
-    let total = entries.len() as u64;
+    let of = |status| entries.iter().filter(|entry| entry.status == status).count() as u64;
+    let (uploaded, skipped) = (of(FileStatus::Uploaded), of(FileStatus::Skipped));
+    let (failed, total) = (of(FileStatus::Failed), entries.len() as u64);
     let header = Header {
         format: FORMAT.into(),
         tool: Tool {
@@ -89,14 +87,15 @@ fn receipt(entries: &[Entry]) -> String {
             files: FileCounts {
                 total,
                 uploaded,
-                failed: total - uploaded,
+                skipped,
+                failed,
                 ..FileCounts::default()
             },
             bytes: ByteCounts {
                 total: 9 * total,
                 uploaded: 9 * uploaded,
-                failed: 9 * (total - uploaded),
-                ..ByteCounts::default()
+                skipped: 9 * skipped,
+                failed: 9 * failed,
             },
         },
     }
@@ -163,6 +162,8 @@ async fn what_is_right_is_said_to_be_right_and_by_whose_key() {
         .exits(0);
     assert!(ran.stdout.contains("3 files the same\n"), "{ran:#?}");
     assert!(ran.stdout.contains("genuine, by key"), "{ran:#?}");
+    let last = ran.stdout.lines().last().unwrap();
+    assert!(last.starts_with("NOT DELIVERED  1 file"), "{ran:#?}");
     assert!(!ran.stdout.contains('\u{1b}'), "{ran:#?}");
     let report = user
         .run(&["verify", "--json", text(&file), "--dir", text(&dir)])
@@ -174,6 +175,7 @@ async fn what_is_right_is_said_to_be_right_and_by_whose_key() {
         (&json!("right"), &json!("company"))
     );
     assert_eq!(report["comparisons"][0]["not_delivered"], 1);
+    assert_eq!(report["not_delivered"], 1);
     assert_eq!(report["receipt"]["session"]["id"], SESSION);
 }
 
@@ -210,7 +212,71 @@ async fn what_is_other_missing_or_too_much_is_named() {
         .run(&["verify", text(&file), "--dir", "/not/there", "--any-key"])
         .await
         .exits(1);
-    assert!(nowhere.stderr.contains("/not/there"), "{nowhere:#?}");
+    assert!(nowhere.stdout.contains("INCOMPLETE"), "{nowhere:#?}");
+    assert!(nowhere.stdout.contains("/not/there"), "{nowhere:#?}");
+}
+
+#[tokio::test]
+async fn what_could_not_be_compared_is_said_last_and_what_was_found_is_kept() {
+    let api = server(key().public_key().to_base64()).await;
+    let user = User::signed_in(&api);
+    let (file, dir) = delivered(&user);
+    let unchanged = |number: i64, name: &str, etag: &str| Entry {
+        checksum: None,
+        error_code: Some("unchanged".into()),
+        etag: Some(etag.into()),
+        key: format!("C1/{name}"),
+        status: FileStatus::Skipped,
+        number,
+        ..entries()[0].clone()
+    };
+    // The MD5 of what is there; one that is none; and one whose size alone tells.
+    let more = [
+        unchanged(10, "md5", "25f9e794323b453885f5181f1b624d0b"),
+        unchanged(11, "other", "00000000000000000000000000000000"),
+        unchanged(12, "parts", "25f9e794323b453885f5181f1b624d0b-2"),
+    ];
+    for name in ["md5", "other", "parts"] {
+        std::fs::write(dir.join(name), "123456789").unwrap();
+    }
+    std::fs::write(&file, receipt(&[entries(), more.to_vec()].concat())).unwrap();
+    let compare = ["verify", text(&file), "--dir", text(&dir), "--any-key"];
+    let ran = user.run(&compare).await.exits(1);
+    assert!(ran.stdout.contains("4 files the same, 2 not checked"), "{ran:#?}");
+    let last: Vec<&str> = ran.stdout.lines().rev().take(2).collect();
+    assert!(
+        last[0].starts_with("NOT COMPARED   2 files with the directory"),
+        "{last:?}"
+    );
+    assert!(last[1].starts_with("NOT DELIVERED  1 file"), "{last:?}");
+
+    // The store is not there: the directory was compared all the same.
+    let and_bucket = [
+        &compare[..],
+        &["--bucket", "--endpoint-url", "http://127.0.0.1:1"],
+    ]
+    .concat();
+    let ran = user.run(&and_bucket).await.exits(1);
+    assert!(ran.stdout.contains("4 files the same, 2 not checked"), "{ran:#?}");
+    let last = ran.stdout.lines().last().unwrap();
+    assert!(
+        last.starts_with("INCOMPLETE     the bucket was not compared"),
+        "{ran:#?}"
+    );
+    std::fs::write(dir.join("parts"), "1234567890").unwrap();
+    let report = user
+        .run(&[&and_bucket[..], &["--json"]].concat())
+        .await
+        .exits(3)
+        .json();
+    assert_eq!(report["comparisons"][0]["different"], 1);
+    assert!(report["comparisons"][1]["incomplete"].is_string(), "{report:#}");
+
+    // A copy of a bucket may have receipts in it.
+    std::fs::create_dir(dir.join(".receipts")).unwrap();
+    std::fs::write(dir.join(format!(".receipts/{SESSION}.json")), "{}").unwrap();
+    let ran = user.run(&compare).await.exits(3);
+    assert!(!ran.stdout.contains("too much"), "{ran:#?}");
 }
 
 #[tokio::test]
@@ -289,6 +355,22 @@ async fn a_receipt_is_downloaded_whole_or_not_at_all() {
         .exits(0);
     let printed = user.run(&["receipt", SESSION]).await.exits(0);
     assert_eq!(printed.stdout, std::fs::read_to_string(&path).unwrap());
+
+    // A retry began meanwhile, so that other files came than were signed; or the connection broke.
+    for (from, to) in [("C1/sub/b", "C1/sub/x"), ("\"signature\"", "\"signatur\"")] {
+        let api = FakeApi::start(move |_: &Asked| {
+            let other = receipt(&entries()).replacen(from, to, 1);
+            Answer::Json(200, serde_json::from_str(&other).unwrap())
+        })
+        .await;
+        let user = User::signed_in(&api);
+        let path = user.folder.path().join("other.json");
+        let ran = user.run(&["receipt", SESSION, "-o", text(&path)]).await.exits(1);
+        assert!(ran.stderr.contains("not the receipt that was signed"), "{ran:#?}");
+        assert!(!path.exists());
+        let ran = user.run(&["receipt", SESSION]).await.exits(1);
+        assert!(ran.stdout.is_empty(), "{ran:#?}");
+    }
 
     let api = FakeApi::start(|_: &Asked| problem(409, "no_receipt", "The session has no receipt")).await;
     let user = User::signed_in(&api);

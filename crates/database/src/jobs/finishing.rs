@@ -84,8 +84,9 @@ pub async fn contradict(
     .execute(conn.raw())
     .await?;
     if changed > 0 {
-        // An earlier holder of this job may have begun one, which counts these as delivered.
-        sql_query("DELETE FROM receipts WHERE session_id = $1 AND run = $2")
+        // An earlier holder of this job may have begun one, which counts these as delivered. The row stays, of no run:
+        // that one may be in the bucket.
+        sql_query("UPDATE receipts SET run = 0 WHERE session_id = $1 AND run = $2")
             .bind::<SqlUuid, _>(claim.session_id.0)
             .bind::<Integer, _>(claim.run)
             .execute(conn.raw())

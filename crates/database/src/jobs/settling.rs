@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Double, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::{SessionErrorCode, SessionId, SessionStatus, StopFlag};
+use domain::{SessionErrorCode, SessionStatus, StopFlag};
 use std::time::Duration;
 
 /// A session all of whose files have their outcome, and whose receipt is due.
@@ -117,17 +117,17 @@ pub async fn await_receipt(
     detail: &str,
 ) -> Result<(), JobError> {
     renew(conn, claim, lease).await?;
-    say(
-        conn,
-        claim.session_id,
-        SessionErrorCode::StorageUnreachable,
-        detail,
-    )
-    .await?;
+    sql_query("UPDATE sync_sessions SET error_code = $2, error_detail = $3 WHERE id = $1")
+        .bind::<SqlUuid, _>(claim.session_id.0)
+        .bind::<Text, _>(SessionErrorCode::StorageUnreachable.as_str())
+        .bind::<Text, _>(clean(detail))
+        .execute(conn.raw())
+        .await?;
     super::release(conn, claim, delay, Some(detail)).await
 }
 
-/// Says of a session that has just ended that its receipt is not in the bucket, and why.
+/// Says of a session that has just ended that its receipt is not in the bucket, or that one is which does not hold any
+/// more, and why. What it failed with is still told first.
 ///
 /// # Errors
 /// The database's.
@@ -136,20 +136,14 @@ pub async fn receipt_missing(
     claim: &Claim,
     detail: &str,
 ) -> Result<(), DatabaseError> {
-    say(conn, claim.session_id, SessionErrorCode::ReceiptMissing, detail).await
-}
-
-async fn say(
-    conn: &mut TenantConn,
-    id: SessionId,
-    code: SessionErrorCode,
-    detail: &str,
-) -> Result<(), DatabaseError> {
-    sql_query("UPDATE sync_sessions SET error_code = $2, error_detail = $3 WHERE id = $1")
-        .bind::<SqlUuid, _>(id.0)
-        .bind::<Text, _>(code.as_str())
-        .bind::<Text, _>(clean(detail))
-        .execute(conn.raw())
-        .await?;
+    sql_query(
+        "UPDATE sync_sessions SET error_code = coalesce(error_code, $2), error_detail = concat_ws('; ', error_detail, $3)
+         WHERE id = $1",
+    )
+    .bind::<SqlUuid, _>(claim.session_id.0)
+    .bind::<Text, _>(SessionErrorCode::ReceiptMissing.as_str())
+    .bind::<Text, _>(clean(detail))
+    .execute(conn.raw())
+    .await?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::schema::sync_sessions;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use domain::{
-    CompanyId, CycleId, Phase, ProjectId, SessionErrorCode, SessionId, SessionSettings, SessionStatus,
+    Cause, CompanyId, CycleId, Phase, ProjectId, SessionErrorCode, SessionId, SessionSettings, SessionStatus,
     StopFlag, UserId,
 };
 use uuid::Uuid;
@@ -46,7 +46,7 @@ pub struct Session {
     /// Counters of bytes.
     pub bytes: ByteCounters,
     /// Why it failed.
-    pub error_code: Option<SessionErrorCode>,
+    pub error_code: Option<Cause<SessionErrorCode>>,
     /// In words.
     pub error_detail: Option<String>,
     /// The session it was made from.
@@ -172,7 +172,7 @@ impl TryFrom<SessionRow> for Session {
                 skipped: row.bytes_skipped,
                 failed: row.bytes_failed,
             },
-            error_code: row.error_code.map(|code| code.parse()).transpose()?,
+            error_code: row.error_code.map(Cause::from),
             error_detail: row.error_detail,
             repeats: row.repeats.map(SessionId),
             created_at: row.created_at,

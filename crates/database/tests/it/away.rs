@@ -64,7 +64,10 @@ async fn a_session_waits_for_its_store_and_says_so() {
     assert_eq!(fixture.due_in_s().await, "30,30", "the others wait, too");
     let waiting = fixture.get(session).await;
     assert_eq!(waiting.status, SessionStatus::InProgress);
-    assert_eq!(waiting.error_code, Some(SessionErrorCode::StorageUnreachable));
+    assert_eq!(
+        waiting.error_code,
+        Some(SessionErrorCode::StorageUnreachable.into())
+    );
     let detail = waiting.error_detail.unwrap();
     assert!(
         detail.contains("asked again until ") && detail.contains("connection refused"),
@@ -113,7 +116,10 @@ async fn the_last_attempt_comes_when_the_patience_ends_and_fails_the_session() {
     let finish = fixture.meets_no_store(&claim).await.unwrap().unwrap();
     assert_eq!(fixture.finish(&finish).await.unwrap(), SessionStatus::Failed);
     let failed = fixture.get(session).await;
-    assert_eq!(failed.error_code, Some(SessionErrorCode::StorageUnreachable));
+    assert_eq!(
+        failed.error_code,
+        Some(SessionErrorCode::StorageUnreachable.into())
+    );
     let detail = failed.error_detail.unwrap();
     assert!(detail.contains("for 600 s the store took nothing"), "{detail}");
 
@@ -210,6 +216,6 @@ async fn an_answer_of_the_store_hides_no_other_failure() {
         .await;
     fixture.store_answers(&claim).await;
     let failing = fixture.get(session).await;
-    assert_eq!(failing.error_code, Some(SessionErrorCode::AccessDenied));
+    assert_eq!(failing.error_code, Some(SessionErrorCode::AccessDenied.into()));
     assert_eq!(failing.error_detail.as_deref(), Some("no more"));
 }

@@ -274,7 +274,7 @@ async fn a_fatal_error_closes_what_waits_and_keeps_the_first_cause() {
         .expect("the last one adds the finish job");
     assert_eq!(fixture.finish(&finish).await.unwrap(), SessionStatus::Failed);
     let session = fixture.get(session).await;
-    assert_eq!(session.error_code, Some(SessionErrorCode::NoSuchBucket));
+    assert_eq!(session.error_code, Some(SessionErrorCode::NoSuchBucket.into()));
     assert_eq!(session.files.cancelled, 4);
     assert_eq!(session.files.pending(), 0);
 }

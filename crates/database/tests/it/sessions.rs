@@ -195,7 +195,7 @@ async fn failures_are_grouped_by_cause() {
         .unwrap();
     let counts: Vec<_> = groups
         .iter()
-        .map(|group| (group.error_code, group.count))
+        .map(|group| (group.error_code.known().unwrap(), group.count))
         .collect();
     let expected = [
         (FileErrorCode::FileVanished, 2),

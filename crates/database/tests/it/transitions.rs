@@ -204,7 +204,7 @@ async fn the_first_stop_counts() {
         .unwrap();
     assert!(fixture.cancel(session).await.unwrap().is_replay);
     assert_eq!(fixture.finish(&finish).await.unwrap(), SessionStatus::Failed);
-    assert_eq!(fixture.get(session).await.error_code, Some(code));
+    assert_eq!(fixture.get(session).await.error_code, Some(code.into()));
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn a_walk_that_was_given_up_fails_its_session() {
     let session = fixture.get(session).await;
     assert_eq!(
         (session.error_code, session.files.uploaded),
-        (Some(SessionErrorCode::Internal), 1)
+        (Some(SessionErrorCode::Internal.into()), 1)
     );
 }
 

@@ -319,7 +319,12 @@ async fn answer(
     request: http::Request<Incoming>,
 ) -> std::io::Result<http::Response<s3s::Body>> {
     let (mut fate, _in_flight) = weather.next();
-    if fate == Fate::Disguised && !completes_upload(&request) {
+    let is_spared = match fate {
+        Fate::Disguised => !completes_upload(&request),
+        Fate::Undeletable => !deletes_object(&request),
+        _ => false,
+    };
+    if is_spared {
         fate = Fate::Served;
     }
     let change = weather.change();
@@ -390,6 +395,7 @@ fn refusal(fate: Fate) -> Option<http::Response<s3s::Body>> {
             "NoSuchBucket",
             "The specified bucket does not exist",
         ),
+        Fate::Undeletable => (StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"),
         _ => return None,
     };
     let xml = format!(
@@ -403,6 +409,14 @@ fn refusal(fate: Fate) -> Option<http::Response<s3s::Body>> {
 fn completes_upload(request: &http::Request<Incoming>) -> bool {
     let query = request.uri().query().unwrap_or_default();
     request.method() == http::Method::POST && query.split('&').any(|pair| pair.starts_with("uploadId="))
+}
+
+fn deletes_object(request: &http::Request<Incoming>) -> bool {
+    request.method() == http::Method::DELETE
+        && request
+            .uri()
+            .query()
+            .is_none_or(|query| !query.contains("uploadId="))
 }
 
 /// Makes an answer tell of other bytes than there are.

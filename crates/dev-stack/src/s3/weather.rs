@@ -30,12 +30,14 @@ pub struct Trouble {
     pub expired_per_mille: u32,
     /// Answered with 404 `NoSuchBucket` before they are looked at.
     pub bucketless_per_mille: u32,
+    /// Of those that delete an object: answered with 403 `AccessDenied` before they are looked at. Others are served.
+    pub undeletable_per_mille: u32,
     /// More requests at a time than this are answered with 503 `SlowDown`.
     pub in_flight_limit: Option<u32>,
 }
 
 impl Trouble {
-    fn shares(&self) -> [(Fate, u32); 10] {
+    fn shares(&self) -> [(Fate, u32); 11] {
         [
             (Fate::Refused, self.refused_per_mille),
             (Fate::Failed, self.failed_per_mille),
@@ -47,6 +49,7 @@ impl Trouble {
             (Fate::Disguised, self.disguised_per_mille),
             (Fate::Expired, self.expired_per_mille),
             (Fate::Bucketless, self.bucketless_per_mille),
+            (Fate::Undeletable, self.undeletable_per_mille),
         ]
     }
 }
@@ -65,6 +68,7 @@ pub(super) enum Fate {
     Disguised,
     Expired,
     Bucketless,
+    Undeletable,
 }
 
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! A directory that is held against a record.
 
-use super::{Finding, Recorded, RecordedFile, other_size};
+use super::{Comparing, Finding, Recorded, RecordedFile, other_size};
 use crate::filter::Filter;
 use crate::read::{Source, Unread};
 use crate::scan::{ScanEvent, ScanOptions, scan};
@@ -107,10 +107,10 @@ fn check(source: &Source, file: &RecordedFile, part_size_bytes: u64) -> Result<F
     if size_bytes != file.size_bytes {
         return Ok(other_size(size_bytes, file.size_bytes));
     }
-    let recorded = match Recorded::of(file, part_size_bytes) {
-        Ok(recorded) => recorded,
+    let mut comparing = match Recorded::of(file, part_size_bytes) {
+        Ok(recorded) => Comparing::from(recorded),
         Err(detail) => return Ok(Finding::Unchecked(detail)),
     };
-    let parts = opened.hash_parts(recorded.cut_bytes(size_bytes), recorded.kind())?;
-    Ok(recorded.compare(&parts))
+    opened.pieces(0, size_bytes, |bytes| comparing.update(bytes))?;
+    Ok(comparing.finish())
 }

@@ -11,7 +11,7 @@ pub use object::{BucketAddress, ObjectStore};
 
 use domain::object_key::PathText;
 use domain::{ChecksumKind, SessionSettings};
-use storage::{Checksum, Hasher};
+use storage::{Checksum, EtagHasher, Hasher};
 
 /// A file as it was recorded.
 #[derive(Clone, Debug)]
@@ -41,17 +41,29 @@ pub enum Finding {
     Unchecked(String),
 }
 
-/// A checksum as it is recorded, and how its file was cut where it is one of the parts' checksums.
-struct Recorded {
-    checksum: Checksum,
-    /// The size of the parts in bytes, and how many they are.
-    parts: Option<(u64, u64)>,
+/// What is recorded of a file's bytes.
+enum Recorded {
+    /// The checksum of all bytes.
+    Whole(Checksum),
+    /// The checksum of its parts' checksums, and how large they were as far as the settings of the session tell: a
+    /// worker with little memory makes smaller ones, and an earlier session may have had others.
+    Parts { checksum: Checksum, size_bytes: u64 },
+    /// No checksum, but an `ETag` that may be the MD5 of all bytes.
+    Etag(String),
 }
 
 impl Recorded {
-    /// Of a file; `part_size_bytes` is what its session was set to. The words say why not.
+    /// Of a file; `part_size_bytes` is what its session was set to. The words say why it cannot be compared.
     fn of(file: &RecordedFile, part_size_bytes: u64) -> Result<Self, String> {
-        let text = file.checksum.as_deref().ok_or("no checksum is recorded")?;
+        let Some(text) = file.checksum.as_deref() else {
+            return match &file.etag {
+                Some(etag) if etag.len() == 32 => Ok(Self::Etag(etag.clone())),
+                _ => Err("no checksum is recorded; only its size was compared".to_owned()),
+            };
+        };
+        if i64::try_from(file.size_bytes).is_err() {
+            return Err(format!("no file has {} bytes", file.size_bytes));
+        }
         let (text, count) = match text.rsplit_once('-') {
             Some((text, count)) => (text, Some(count)),
             None => (text, None),
@@ -59,14 +71,15 @@ impl Recorded {
         let unknown = |_| "its checksum is of a kind that this version does not know".to_owned();
         let checksum: Checksum = text.parse().map_err(unknown)?;
         let Some(count) = count else {
-            return Ok(Self {
-                checksum,
-                parts: None,
-            });
+            return Ok(Self::Whole(checksum));
         };
         let count: u64 = count
             .parse()
             .map_err(|_| "its checksum does not tell its parts".to_owned())?;
+        // Of the parts' CRCs, only that of all bytes can be worked out here.
+        if !Checksum::combine_parts(checksum.kind, &[]).1 {
+            return Err("its checksum is one of the parts' CRCs, which cannot be compared".to_owned());
+        }
         let settings = SessionSettings {
             part_size_bytes: part_size_bytes.max(1),
             ..SessionSettings::default()
@@ -76,36 +89,70 @@ impl Recorded {
             _ => settings.part_size_for(file.size_bytes),
         };
         if file.size_bytes.div_ceil(size_bytes).max(1) != count {
-            // Its upload was begun when it had another size, and gone on with.
             return Err(format!(
                 "it was sent in {count} parts of a size that is not recorded"
             ));
         }
-        Ok(Self {
-            checksum,
-            parts: Some((size_bytes, count)),
-        })
+        Ok(Self::Parts { checksum, size_bytes })
+    }
+}
+
+/// Bytes that come piece by piece, and what they should be.
+enum Comparing {
+    Whole(Checksum, Hasher),
+    Parts(Checksum, PartHasher),
+    Etag(String, EtagHasher),
+}
+
+impl From<Recorded> for Comparing {
+    fn from(recorded: Recorded) -> Self {
+        match recorded {
+            Recorded::Whole(checksum) => {
+                let hasher = Hasher::new(checksum.kind);
+                Self::Whole(checksum, hasher)
+            }
+            Recorded::Parts { checksum, size_bytes } => {
+                let hasher = PartHasher::new(checksum.kind, size_bytes);
+                Self::Parts(checksum, hasher)
+            }
+            Recorded::Etag(etag) => Self::Etag(etag, EtagHasher::default()),
+        }
+    }
+}
+
+impl Comparing {
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Whole(_, hasher) => hasher.update(bytes),
+            Self::Parts(_, hasher) => hasher.update(bytes),
+            Self::Etag(_, hasher) => hasher.update(bytes),
+        }
     }
 
-    fn kind(&self) -> ChecksumKind {
-        self.checksum.kind
-    }
-
-    /// How the bytes are cut to be hashed; `size_bytes` are all of them.
-    fn cut_bytes(&self, size_bytes: u64) -> u64 {
-        self.parts.map_or(size_bytes.max(1), |(size_bytes, _)| size_bytes)
-    }
-
-    /// What bytes with these hashes, cut so, compare as.
-    fn compare(&self, parts: &[(Checksum, u64)]) -> Finding {
-        let same = match (self.parts, parts) {
-            (None, [(whole, _)]) => *whole == self.checksum,
-            _ => Checksum::combine_parts(self.kind(), parts).0 == self.checksum,
+    /// What all the bytes compare as. Only where nothing but other bytes explains it are they different.
+    fn finish(self) -> Finding {
+        let (is_same, count) = match self {
+            Self::Whole(recorded, hasher) => (hasher.finish() == recorded, 1),
+            Self::Parts(recorded, hasher) => {
+                let parts = hasher.finish();
+                let checksum = Checksum::combine_parts(recorded.kind, &parts).0;
+                (checksum == recorded, parts.len())
+            }
+            Self::Etag(etag, hasher) => {
+                let unchecked = "no checksum is recorded, and the object's ETag is not the MD5 of the bytes";
+                return if hasher.is(&etag) {
+                    Finding::Same
+                } else {
+                    Finding::Unchecked(unchecked.to_owned())
+                };
+            }
         };
-        if same {
-            Finding::Same
-        } else {
-            Finding::Different("it has other bytes".to_owned())
+        match (is_same, count) {
+            (true, _) => Finding::Same,
+            (false, 1) => Finding::Different("it has other bytes".to_owned()),
+            (false, _) => Finding::Unchecked(format!(
+                "it has other bytes, or was sent in {count} parts of another size than the settings tell"
+            )),
         }
     }
 }
@@ -187,12 +234,55 @@ mod tests {
             bytes.chunks(piece).for_each(|piece| hasher.update(piece));
             assert_eq!(hasher.finish(), parts);
         }
-        let recorded = Recorded {
-            checksum: composite.clone(),
-            parts: Some((10, 3)),
+        let compare = |bytes: &[u8], size_bytes| {
+            let checksum = composite.clone();
+            let mut comparing = Comparing::from(Recorded::Parts { checksum, size_bytes });
+            comparing.update(bytes);
+            comparing.finish()
         };
-        assert_eq!(recorded.compare(&parts), Finding::Same);
-        assert!(matches!(recorded.compare(&parts[..2]), Finding::Different(_)));
+        assert_eq!(compare(&bytes, 10), Finding::Same);
+        // As many parts of another size, or other bytes: that cannot be told.
+        assert!(matches!(compare(&bytes, 11), Finding::Unchecked(_)));
+        assert!(matches!(compare(&bytes[1..], 10), Finding::Unchecked(_)));
+    }
+
+    #[test]
+    fn one_part_is_the_whole() {
+        let whole = Hasher::of(ChecksumKind::Sha256, b"whole");
+        let checksum = Checksum::combine_parts(ChecksumKind::Sha256, &[(whole, 5)]).0;
+        for (bytes, is_same) in [(b"whole", true), (b"other", false)] {
+            let recorded = Recorded::of(&file(5, &format!("{checksum}-1")), 1).unwrap();
+            let mut comparing = Comparing::from(recorded);
+            comparing.update(bytes);
+            match comparing.finish() {
+                Finding::Same => assert!(is_same),
+                Finding::Different(_) => assert!(!is_same),
+                finding => panic!("{finding:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_etag_proves_the_same_bytes_and_no_others() {
+        let md5_of_hello = "5d41402abc4b2a76b9719d911017c592";
+        let of = |etag: &str| {
+            let file = RecordedFile {
+                checksum: None,
+                etag: Some(etag.to_owned()),
+                ..file(5, "")
+            };
+            Recorded::of(&file, 1)
+        };
+        for (bytes, is_same) in [(b"hello", true), (b"jello", false)] {
+            let mut comparing = Comparing::from(of(md5_of_hello).unwrap());
+            comparing.update(bytes);
+            match comparing.finish() {
+                Finding::Same => assert!(is_same),
+                Finding::Unchecked(_) => assert!(!is_same),
+                finding => panic!("{finding:?}"),
+            }
+        }
+        assert!(of("5d41402abc4b2a76b9719d911017c592-2").is_err());
     }
 
     #[test]
@@ -204,16 +294,22 @@ mod tests {
             )
         };
         let mib = 1 << 20;
-        let cut = |file: &RecordedFile| Recorded::of(file, 5 * mib).map(|recorded| recorded.parts);
-        assert_eq!(cut(&composite(12 * mib, 3)), Ok(Some((5 * mib, 3))));
-        assert_eq!(cut(&composite(3, 1)), Ok(Some((3, 1))));
+        let cut = |file: &RecordedFile| match Recorded::of(file, 5 * mib)? {
+            Recorded::Parts { size_bytes, .. } => Ok::<_, String>(size_bytes),
+            _ => panic!("of parts"),
+        };
+        assert_eq!(cut(&composite(12 * mib, 3)), Ok(5 * mib));
+        assert_eq!(cut(&composite(3, 1)), Ok(3));
         // Grown, so that 10,000 parts suffice.
-        assert_eq!(
-            cut(&composite(5 * mib * 10_000 + 1, 8334)),
-            Ok(Some((6 * mib, 8334)))
-        );
+        assert_eq!(cut(&composite(5 * mib * 10_000 + 1, 8334)), Ok(6 * mib));
         assert!(cut(&composite(12 * mib, 2)).is_err());
         assert!(cut(&file(3, "md5:AAAA")).is_err());
+        assert!(cut(&file(12 * mib, "crc32c:4waSgw==-3")).is_err());
+        // No size makes it stumble.
+        for size_bytes in [u64::MAX, 1 << 63] {
+            assert!(cut(&composite(size_bytes, 10_000)).is_err());
+        }
+        assert!(cut(&composite(0, 1)).is_ok());
         assert!(
             Recorded::of(
                 &RecordedFile {

@@ -1,6 +1,6 @@
 //! A bucket that is held against a record.
 
-use super::{Finding, PartHasher, Recorded, RecordedFile, other_size};
+use super::{Comparing, Finding, Recorded, RecordedFile, other_size};
 use futures::StreamExt as _;
 use storage::{Bucket, BucketConfig, Credentials, ObjectInfo, StorageError};
 use url::Url;
@@ -71,15 +71,19 @@ impl ObjectStore {
         if object.info.size_bytes != file.size_bytes {
             return Ok(other_size(object.info.size_bytes, file.size_bytes));
         }
-        let recorded = match Recorded::of(file, part_size_bytes) {
-            Ok(recorded) => recorded,
+        let mut comparing = match Recorded::of(file, part_size_bytes) {
+            Ok(recorded) => Comparing::from(recorded),
+            Err(_) if is_same_etag(file, &object.info) => return Ok(Finding::Same),
             Err(detail) => return Ok(Finding::Unchecked(detail)),
         };
-        let mut hasher = PartHasher::new(recorded.kind(), recorded.cut_bytes(file.size_bytes));
         while let Some(piece) = object.body.next().await {
-            hasher.update(&piece?);
+            comparing.update(&piece?);
         }
-        Ok(recorded.compare(&hasher.finish()))
+        Ok(match comparing.finish() {
+            // What was read is the very object that was recorded.
+            Finding::Unchecked(_) if is_same_etag(file, &object.info) => Finding::Same,
+            finding => finding,
+        })
     }
 }
 
@@ -89,24 +93,73 @@ fn compare(file: &RecordedFile, object: &ObjectInfo, part_size_bytes: u64) -> Fi
     if object.size_bytes != file.size_bytes {
         return other_size(object.size_bytes, file.size_bytes);
     }
-    let recorded = Recorded::of(file, part_size_bytes);
-    if let (Ok(recorded), Some(told)) = (&recorded, &object.checksum)
-        && told.kind == recorded.kind()
-        && object.checksum_is_composite == recorded.parts.is_some()
-    {
-        return if *told == recorded.checksum {
-            Finding::Same
-        } else {
-            Finding::Different(format!(
-                "the store has {told}, and {} was delivered",
-                recorded.checksum
-            ))
-        };
+    match (Recorded::of(file, part_size_bytes), &object.checksum) {
+        (Ok(Recorded::Whole(recorded)), Some(told))
+            if told.kind == recorded.kind && !object.checksum_is_composite =>
+        {
+            if *told == recorded {
+                return Finding::Same;
+            }
+            return Finding::Different(format!("the store has {told}, and {recorded} was delivered"));
+        }
+        // Another one may be that of the same bytes in other parts.
+        (Ok(Recorded::Parts { checksum, .. }), Some(told))
+            if object.checksum_is_composite && *told == checksum =>
+        {
+            return Finding::Same;
+        }
+        _ => {}
     }
-    match (&file.etag, &object.etag) {
-        (Some(recorded), Some(told)) if recorded == told => Finding::Same,
-        _ => Finding::Unchecked(
-            "the store tells no checksum that can be compared; with --read the object is read".to_owned(),
-        ),
+    if is_same_etag(file, object) {
+        return Finding::Same;
+    }
+    Finding::Unchecked(
+        "the store tells no checksum that can be compared; with --read the object is read".to_owned(),
+    )
+}
+
+fn is_same_etag(file: &RecordedFile, object: &ObjectInfo) -> bool {
+    file.etag.is_some() && file.etag == object.etag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::ChecksumKind;
+    use domain::object_key::PathText;
+    use std::collections::BTreeMap;
+    use storage::{Checksum, Hasher};
+
+    const SIZE_BYTES: u64 = 9 << 20;
+
+    /// What a store that tells this composite checksum makes of a file that was sent in two parts.
+    fn compared(told: &Checksum, etag: &str) -> Finding {
+        let file = RecordedFile {
+            path: PathText::from_bytes(b"a"),
+            key: "a".into(),
+            size_bytes: SIZE_BYTES,
+            checksum: Some(format!("{}-2", Hasher::of(ChecksumKind::Sha256, b"two parts"))),
+            etag: Some("recorded".into()),
+        };
+        let object = ObjectInfo {
+            size_bytes: SIZE_BYTES,
+            etag: Some(etag.to_owned()),
+            checksum: Some(told.clone()),
+            checksum_is_composite: true,
+            metadata: BTreeMap::new(),
+            token: None,
+            content_type: None,
+            last_modified: None,
+        };
+        compare(&file, &object, 8 << 20)
+    }
+
+    #[test]
+    fn the_checksum_of_other_parts_is_no_difference() {
+        let same = Hasher::of(ChecksumKind::Sha256, b"two parts");
+        let other = Hasher::of(ChecksumKind::Sha256, b"two other parts");
+        assert_eq!(compared(&same, "copied"), Finding::Same);
+        assert!(matches!(compared(&other, "copied"), Finding::Unchecked(_)));
+        assert_eq!(compared(&other, "recorded"), Finding::Same);
     }
 }

@@ -5,6 +5,7 @@ mod frozen;
 mod gateways;
 mod killed;
 mod receipts;
+mod withdrawn;
 
 use crate::fixture::{MIB, Place, Testimony, World, pseudo_random};
 use dev_stack::StackOptions;
