@@ -17,6 +17,7 @@ mod protocol;
 mod receipt;
 mod recorder;
 mod registry;
+mod retention;
 mod scan_job;
 mod sweeper;
 mod target;

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::RunQueryDsl;
 use domain::{CompanyId, JobId, QueuedJob, SessionId};
 use uuid::Uuid;
 
@@ -17,26 +17,12 @@ const LOCK_KEY: i64 = 0x73_7765_6570;
 /// A job whose worker vanished so often, and no file is to blame, is given up.
 pub const MAX_CRASHES: i32 = 5;
 
-#[derive(QueryableByName)]
-struct Locked {
-    #[diesel(sql_type = Bool)]
-    locked: bool,
-}
-
-/// Whether this transaction is the one that sweeps. A transaction that then idles is ended by the server, so
-/// that a sweeper that hangs does not keep the lock.
+/// Whether this transaction is the one that sweeps.
 ///
 /// # Errors
 /// The database's.
 pub async fn lock(conn: &mut SystemConn) -> Result<bool, DatabaseError> {
-    conn.raw()
-        .batch_execute("SET LOCAL idle_in_transaction_session_timeout = '5s'")
-        .await?;
-    let row: Locked = sql_query("SELECT pg_try_advisory_xact_lock($1) AS locked")
-        .bind::<BigInt, _>(LOCK_KEY)
-        .get_result(conn.raw())
-        .await?;
-    Ok(row.locked)
+    conn.try_lock(LOCK_KEY).await
 }
 
 /// A running job whose lease is over by the database's clock.
