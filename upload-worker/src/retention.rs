@@ -27,7 +27,11 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
                 SOON
             }
         };
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+        if stop
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
             return;
         }
     }

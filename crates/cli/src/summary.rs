@@ -51,11 +51,7 @@ pub(crate) fn summary(session: &Session, failures: &[FailureGroup]) -> String {
         }
     }
     if let Some(dropped_at) = &session.files_dropped_at {
-        let _ = write!(
-            text,
-            "\n  files no longer recorded since {}",
-            time(dropped_at)
-        );
+        let _ = write!(text, "\n  files no longer recorded since {}", time(dropped_at));
     }
     if !failures.is_empty() {
         let _ = write!(text, "\n\n{}", failure_groups(failures));
@@ -144,7 +140,10 @@ mod tests {
             "files": {"total": 2, "uploaded": 1, "failed": 1}, "bytes": {}
         }));
         let text = summary(&session, &[]);
-        assert!(text.contains("\n  files no longer recorded since 2027-0"), "{text}");
+        assert!(
+            text.contains("\n  files no longer recorded since 2027-0"),
+            "{text}"
+        );
         assert!(!text.contains("Next:"), "{text}");
     }
 

@@ -23,11 +23,7 @@ pub(super) async fn require_files(conn: &mut TenantConn, session: &Session) -> R
             "Its receipt did not reach the bucket.".to_owned()
         }
         Some(header) => {
-            let key = receipt_key(
-                &session.key_prefix,
-                &session.settings.target_prefix,
-                session.id,
-            );
+            let key = receipt_key(&session.key_prefix, &session.settings.target_prefix, session.id);
             format!(
                 "Its receipt, which lists them, is in the bucket {}, at {key}.",
                 header.bucket

@@ -61,8 +61,10 @@ impl Fixture {
     }
 
     async fn files_of(&self, id: SessionId) -> String {
-        self.sql(&format!("SELECT count(*) FROM file_uploads WHERE session_id = '{id}'"))
-            .await
+        self.sql(&format!(
+            "SELECT count(*) FROM file_uploads WHERE session_id = '{id}'"
+        ))
+        .await
     }
 
     async fn is_dropped(&self, id: SessionId) -> bool {
@@ -194,7 +196,8 @@ async fn a_month_is_kept_as_long_as_a_session_of_it_needs_its_files() {
         fixture.company
     );
     let of_session = |set: &str| format!("UPDATE sync_sessions SET {set} WHERE id = '{session}'");
-    let of_file = |set: &str| format!("UPDATE file_uploads SET {set} WHERE session_id = '{session}' AND number = 1");
+    let of_file =
+        |set: &str| format!("UPDATE file_uploads SET {set} WHERE session_id = '{session}' AND number = 1");
     let ended = of_session("status = 'completed', finished_at = now() - interval '1 year'");
     let mut needs: Vec<(String, String, &str)> = ["pending", "in_progress", "paused"]
         .map(|status| {
@@ -207,7 +210,11 @@ async fn a_month_is_kept_as_long_as_a_session_of_it_needs_its_files() {
         ended.clone(),
         "it ended at ",
     ));
-    needs.push((job, "UPDATE jobs SET state = 'done'".into(), "a job of it is running"));
+    needs.push((
+        job,
+        "UPDATE jobs SET state = 'done'".into(),
+        "a job of it is running",
+    ));
     needs.push((
         of_file("upload_id = 'open'"),
         of_file("upload_id = NULL"),
@@ -221,7 +228,10 @@ async fn a_month_is_kept_as_long_as_a_session_of_it_needs_its_files() {
         };
         assert_eq!(*session_id, session, "{need}");
         assert!(why.starts_with(says), "{need}: {why}");
-        assert!(!fixture.is_dropped(session).await && !fixture.is_dropped(other).await, "{need}");
+        assert!(
+            !fixture.is_dropped(session).await && !fixture.is_dropped(other).await,
+            "{need}"
+        );
         fixture.sql(&no_more).await;
     }
     assert_eq!(drop_month(&fixture.db, month).await.unwrap(), 2);
@@ -257,12 +267,14 @@ async fn uploads_go_on_while_a_month_cannot_be_had() {
     fixture.sql(&format!("DROP TABLE {next_year}")).await;
     let (has_read, read) = oneshot::channel();
     let (may_end, end) = oneshot::channel::<()>();
-    let reader = fixture.db.tenant(fixture.company, async move |conn: &mut TenantConn| {
-        let files = files::list(conn, session, &files::FileFilter::default(), None, 10).await?;
-        has_read.send(files.len()).unwrap();
-        end.await.unwrap();
-        Ok::<_, DatabaseError>(())
-    });
+    let reader = fixture
+        .db
+        .tenant(fixture.company, async move |conn: &mut TenantConn| {
+            let files = files::list(conn, session, &files::FileFilter::default(), None, 10).await?;
+            has_read.send(files.len()).unwrap();
+            end.await.unwrap();
+            Ok::<_, DatabaseError>(())
+        });
     let others = async {
         assert_eq!(read.await.unwrap(), 2);
         for number in 1..=10 {
@@ -294,16 +306,20 @@ async fn a_session_that_is_started_anew_keeps_its_month() {
     let (session, month) = fixture.expired().await;
     let (has_begun, begun) = oneshot::channel();
     let (may_end, end) = oneshot::channel::<()>();
-    let retry = fixture.db.tenant(fixture.company, async move |conn: &mut TenantConn| {
-        let moved = sessions::retry(conn, session, None).await?;
-        has_begun.send(()).unwrap();
-        end.await.unwrap();
-        Ok::<_, SessionError>(moved.jobs.len())
-    });
+    let retry = fixture
+        .db
+        .tenant(fixture.company, async move |conn: &mut TenantConn| {
+            let moved = sessions::retry(conn, session, None).await?;
+            has_begun.send(()).unwrap();
+            end.await.unwrap();
+            Ok::<_, SessionError>(moved.jobs.len())
+        });
     let others = async {
         begun.await.unwrap();
         let waits = async {
-            fixture.until_waiting("UPDATE sync_sessions SET files_dropped_at").await;
+            fixture
+                .until_waiting("UPDATE sync_sessions SET files_dropped_at")
+                .await;
             may_end.send(()).unwrap();
         };
         tokio::join!(drop_month(&fixture.db, month), waits).0
@@ -356,7 +372,8 @@ async fn what_is_dropped_is_not_retried_and_is_taken_for_unknown_not_for_absent(
 async fn nobody_drops_what_is_young_or_calls_without_a_scope() {
     let fixture = Fixture::new().await;
     let as_runtime = async |role: &str, call: &str| {
-        let sql = format!("BEGIN; SET LOCAL SESSION AUTHORIZATION uploader_app; {role} SELECT {call}; ROLLBACK;");
+        let sql =
+            format!("BEGIN; SET LOCAL SESSION AUTHORIZATION uploader_app; {role} SELECT {call}; ROLLBACK;");
         let cluster = crate::fixture::cluster().await;
         match cluster.postgres().run_sql(&fixture.urls.name, &sql).await {
             Ok(_) => "allowed".to_owned(),
@@ -369,7 +386,7 @@ async fn nobody_drops_what_is_young_or_calls_without_a_scope() {
     for young in [
         format!("'{}'", month(0)),
         format!("'{}'", month(1)),
-        format!("'{}'", month(2) + TimeDelta::days(1)),
+        format!("'{}'", month(3) + TimeDelta::days(1)),
         "NULL".into(),
     ] {
         let answer = as_runtime(system, &format!("drop_file_partition({young})")).await;
