@@ -2,7 +2,7 @@
 //! them; an advisory lock lets one work at a time.
 //!
 //! What changes a table is done by two functions in the database that run as the schema's owner, see
-//! `migrations/2026-12-01-090000_add_file_retention`. Whether a month is still needed is decided here: the owner sees no
+//! `migrations/2026-12-01-120000_add_file_retention`. Whether a month is still needed is decided here: the owner sees no
 //! session.
 
 use crate::{DatabaseError, SystemConn};

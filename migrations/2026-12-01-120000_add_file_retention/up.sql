@@ -51,7 +51,7 @@ BEGIN
         CONTINUE WHEN to_regclass(format('public.%I', partition_name)) IS NOT NULL;
         lower_bound := public.uuid7_floor(month AT TIME ZONE 'UTC');
         upper_bound := public.uuid7_floor((month + interval '1 month') AT TIME ZONE 'UTC');
-        EXECUTE format('CREATE TABLE public.%I (LIKE public.file_uploads INCLUDING ALL) WITH (fillfactor = 60)', partition_name);
+        EXECUTE format('CREATE TABLE public.%I (LIKE public.file_uploads INCLUDING ALL) WITH (fillfactor = 40)', partition_name);
         IF has_strays THEN
             EXECUTE format(
                 'WITH moved AS (DELETE FROM public.file_uploads_default WHERE session_id >= $1 AND session_id < $2 RETURNING *)

@@ -17,7 +17,7 @@ BEGIN
         IF to_regclass(format('public.%I', partition_name)) IS NULL THEN
             lower_bound := uuid7_floor(month AT TIME ZONE 'UTC');
             upper_bound := uuid7_floor((month + interval '1 month') AT TIME ZONE 'UTC');
-            EXECUTE format('CREATE TABLE public.%I (LIKE public.file_uploads INCLUDING ALL) WITH (fillfactor = 60)', partition_name);
+            EXECUTE format('CREATE TABLE public.%I (LIKE public.file_uploads INCLUDING ALL) WITH (fillfactor = 40)', partition_name);
             -- Forced row-level security would hide the rows from their owner; the lock keeps others out meanwhile.
             ALTER TABLE public.file_uploads_default NO FORCE ROW LEVEL SECURITY;
             EXECUTE format(
