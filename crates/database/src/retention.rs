@@ -5,6 +5,7 @@
 //! `migrations/2026-12-01-120000_add_file_retention`. Whether a month is still needed is decided here: the owner sees no
 //! session.
 
+use crate::sweep::try_lock;
 use crate::{DatabaseError, SystemConn};
 use chrono::NaiveDate;
 use diesel::QueryableByName;
@@ -32,7 +33,7 @@ struct Made {
 /// # Errors
 /// The database's: [`DatabaseError::Unavailable`] too when the table is read by somebody who takes long.
 pub async fn make_months(conn: &mut SystemConn) -> Result<Option<i32>, DatabaseError> {
-    if !conn.try_lock(LOCK_KEY).await? {
+    if !try_lock(conn, LOCK_KEY).await? {
         return Ok(None);
     }
     let row: Made = sql_query("SELECT ensure_file_partitions($1) AS made")
@@ -99,7 +100,7 @@ impl From<diesel::result::Error> for Kept {
 /// # Errors
 /// [`Kept`]: nothing was changed.
 pub async fn drop_month(conn: &mut SystemConn, month: NaiveDate, keep_months: i32) -> Result<u64, Kept> {
-    if !conn.try_lock(LOCK_KEY).await? || !expired_months(conn, keep_months).await?.contains(&month) {
+    if !try_lock(conn, LOCK_KEY).await? || !expired_months(conn, keep_months).await?.contains(&month) {
         return Err(Kept::Elsewhere);
     }
     // Looked at before, so that a month that is kept costs no writes, and again when its sessions are held: whoever

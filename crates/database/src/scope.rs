@@ -1,13 +1,10 @@
 //! The pool and the two scopes; see the crate's documentation.
 
 use crate::DatabaseError;
-use diesel::sql_types::{BigInt, Bool};
-use diesel::{QueryableByName, sql_query};
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
 use diesel_async::{
-    AnsiTransactionManager, AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection,
-    TransactionManager,
+    AnsiTransactionManager, AsyncConnection, AsyncPgConnection, SimpleAsyncConnection, TransactionManager,
 };
 use domain::CompanyId;
 use futures::FutureExt;
@@ -76,26 +73,7 @@ impl TenantConn {
     }
 }
 
-#[derive(QueryableByName)]
-struct Locked {
-    #[diesel(sql_type = Bool)]
-    locked: bool,
-}
-
 impl SystemConn {
-    /// Whether this transaction is the one that has the advisory lock `key`, until it ends. A transaction that then
-    /// idles is ended by the server, so that one that hangs does not keep the lock.
-    pub(crate) async fn try_lock(&mut self, key: i64) -> Result<bool, DatabaseError> {
-        self.conn
-            .batch_execute("SET LOCAL idle_in_transaction_session_timeout = '5s'")
-            .await?;
-        let row: Locked = sql_query("SELECT pg_try_advisory_xact_lock($1) AS locked")
-            .bind::<BigInt, _>(key)
-            .get_result(self.raw())
-            .await?;
-        Ok(row.locked)
-    }
-
     pub(crate) fn raw(&mut self) -> &mut AsyncPgConnection {
         &mut self.conn
     }

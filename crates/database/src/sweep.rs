@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use diesel_async::RunQueryDsl;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use domain::{CompanyId, JobId, QueuedJob, SessionId};
 use uuid::Uuid;
 
@@ -17,12 +17,31 @@ const LOCK_KEY: i64 = 0x73_7765_6570;
 /// A job whose worker vanished so often, and no file is to blame, is given up.
 pub const MAX_CRASHES: i32 = 5;
 
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = Bool)]
+    locked: bool,
+}
+
 /// Whether this transaction is the one that sweeps.
 ///
 /// # Errors
 /// The database's.
 pub async fn lock(conn: &mut SystemConn) -> Result<bool, DatabaseError> {
-    conn.try_lock(LOCK_KEY).await
+    try_lock(conn, LOCK_KEY).await
+}
+
+/// Whether this transaction is the one that has the advisory lock `key`, until it ends. A transaction that then idles is
+/// ended by the server, so that one that hangs does not keep the lock.
+pub(crate) async fn try_lock(conn: &mut SystemConn, key: i64) -> Result<bool, DatabaseError> {
+    conn.raw()
+        .batch_execute("SET LOCAL idle_in_transaction_session_timeout = '5s'")
+        .await?;
+    let row: Locked = sql_query("SELECT pg_try_advisory_xact_lock($1) AS locked")
+        .bind::<BigInt, _>(key)
+        .get_result(conn.raw())
+        .await?;
+    Ok(row.locked)
 }
 
 /// A running job whose lease is over by the database's clock.
