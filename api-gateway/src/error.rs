@@ -58,6 +58,7 @@ codes! {
     CycleBusy => CONFLICT, "cycle_busy", "Another session writes there";
     SessionRunning => CONFLICT, "session_running", "A session is not finished";
     WrongStatus => CONFLICT, "wrong_status", "The session's status does not allow it";
+    FilesDropped => CONFLICT, "files_dropped", "The session's files are no longer recorded";
     NoReceipt => CONFLICT, "no_receipt", "The session has no receipt";
     NothingToRetry => CONFLICT, "nothing_to_retry", "Nothing to retry";
     IdempotencyKeyReused => CONFLICT, "idempotency_key_reused", "The Idempotency-Key was used for another request";

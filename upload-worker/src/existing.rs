@@ -200,7 +200,7 @@ struct Records {
     delivered: Vec<Record>,
     /// Hashes of all keys that they wrote, or tried to. Two keys with one hash are taken for one: then more is sent.
     keys: Vec<u64>,
-    /// There were more than are remembered: any key may be one of theirs.
+    /// There were more than are remembered, or are recorded by now: any key may be one of theirs.
     is_cut: bool,
 }
 
@@ -250,6 +250,11 @@ impl Records {
                 }
             }
         }
+        records.is_cut |= lease
+            .transact(|claim, _| {
+                async move |conn: &mut TenantConn| Ok(jobs::are_earlier_forgotten(conn, &claim).await?)
+            })
+            .await?;
         Ok(records.sorted())
     }
 

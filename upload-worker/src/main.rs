@@ -18,6 +18,7 @@ mod receipt;
 mod receipt_object;
 mod recorder;
 mod registry;
+mod retention;
 mod scan_job;
 mod sweeper;
 mod target;

@@ -8,7 +8,7 @@ use crate::live::LiveBoard;
 use crate::pace::Done;
 use crate::places::{Offer, Place, Places};
 use crate::target::Targets;
-use crate::{cleaner, finish_job, scan_job, sweeper, upload_job};
+use crate::{cleaner, finish_job, retention, scan_job, sweeper, upload_job};
 use anyhow::Context;
 use database::jobs::{self, Claiming, JobError};
 use database::{Database, SystemConn};
@@ -61,6 +61,8 @@ pub struct Worker {
     pub lease: Duration,
     /// How long a project's bucket is not looked through for what was left open.
     pub leftovers_every: Duration,
+    /// For how many whole months the files of ended sessions stay recorded; `None`: for ever.
+    pub file_retention_months: Option<u16>,
     /// Ends when the worker is told to stop: no new job, no new file.
     pub stopping: CancellationToken,
     /// Ends when the grace after that is over: jobs are given back as they are.
@@ -167,6 +169,7 @@ impl Worker {
             live: Arc::default(),
             lease: settings.lease,
             leftovers_every: settings.leftovers_every,
+            file_retention_months: settings.file_retention_months,
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             concurrency,
@@ -186,11 +189,12 @@ impl Worker {
         let registry = tokio::spawn(crate::registry::report(worker.clone()));
         let sweeper = tokio::spawn(sweeper::run(worker.clone(), services.clone()));
         let cleaner = tokio::spawn(cleaner::run(worker.clone(), worker.stopping.clone()));
+        let keeper = tokio::spawn(retention::run(worker.clone(), worker.stopping.clone()));
         let mut jobs = JoinSet::new();
         worker.take_jobs(&mut jobs).await;
         while jobs.join_next().await.is_some() {}
         services.cancel();
-        let _ = tokio::join!(reporter, registry, sweeper, cleaner);
+        let _ = tokio::join!(reporter, registry, sweeper, cleaner, keeper);
         tracing::info!("stopped");
     }
 

@@ -222,3 +222,42 @@ async fn what_has_no_receipt_says_why() {
     );
     receipt(&session).await.problem(409, "session_running");
 }
+
+#[tokio::test]
+async fn files_that_are_no_longer_recorded_are_in_the_receipt_where_there_is_one() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let (session, _) = delivered(&world, &admin).await;
+    let id = text(&session, "id");
+    let detail = async || {
+        for what in ["files", "files/1", "failures"] {
+            let answer = admin.get(&format!("/api/sessions/{id}/{what}")).await;
+            answer.problem(409, "files_dropped");
+        }
+        let answer = admin.get(&format!("/api/sessions/{id}/files")).await;
+        text(&answer.problem(409, "files_dropped"), "detail").to_owned()
+    };
+    let change = async |set: &str| {
+        world
+            .sql(&format!("UPDATE sync_sessions SET {set} WHERE id = '{id}'"))
+            .await;
+    };
+    change("files_dropped_at = '2027-03-01'").await;
+    let there = detail().await;
+    let key = format!(".receipts/{id}.json.");
+    assert!(
+        there.starts_with(
+            "The files of this session have not been recorded since 2027-03-01; its counts are."
+        )
+    );
+    assert!(
+        there.contains("is in the bucket deliveries, at ") && there.ends_with(&key),
+        "{there}"
+    );
+    change("error_code = 'receipt_missing'").await;
+    assert!(detail().await.ends_with("Its receipt did not reach the bucket."));
+    world.sql("DELETE FROM receipts").await;
+    assert!(detail().await.ends_with("It has no receipt."));
+    let retried = admin.act(&format!("/api/sessions/{id}/retry")).await;
+    retried.problem(409, "files_dropped");
+}

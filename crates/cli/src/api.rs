@@ -97,6 +97,7 @@ pub(crate) struct Session {
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) run: u64,
     pub(crate) created_at: Option<String>,
+    pub(crate) files_dropped_at: Option<String>,
     pub(crate) duration_ms: Option<u64>,
 }
 

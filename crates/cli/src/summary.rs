@@ -1,7 +1,7 @@
 //! What came of an upload, told to a person: counts, time, failures by cause, and what to do next.
 
 use crate::api::{FailureGroup, Session};
-use crate::render::{duration, files, printable, rate, size, table};
+use crate::render::{duration, files, printable, rate, size, table, time};
 use indicatif::HumanCount;
 use std::fmt::Write as _;
 
@@ -52,11 +52,15 @@ pub(crate) fn summary(session: &Session, failures: &[FailureGroup]) -> String {
             let _ = write!(text, ", {}", rate(bytes.uploaded as f64 * 1000.0 / ms as f64));
         }
     }
+    if let Some(dropped_at) = &session.files_dropped_at {
+        let _ = write!(text, "\n  files no longer recorded since {}", time(dropped_at));
+    }
     if !failures.is_empty() {
         let _ = write!(text, "\n\n{}", failure_groups(failures));
     }
     let id = printable(&session.id);
     let next = match session.status.as_str() {
+        _ if session.files_dropped_at.is_some() => None,
         "completed_with_errors" | "failed" => Some(format!(
             "`uploader retry {id} --watch` uploads again what did not arrive"
         )),
@@ -129,6 +133,20 @@ mod tests {
              a/b\n    -> Check it.\n\nNext: `uploader retry s1 --watch` uploads again what did not arrive; \
              `uploader files s1 --status failed` lists the files."
         );
+    }
+
+    #[test]
+    fn an_upload_whose_files_are_no_longer_recorded_says_so_and_is_not_retried() {
+        let session: Session = view(&json!({
+            "id": "s1", "status": "completed_with_errors", "files_dropped_at": "2027-03-01T00:00:00Z",
+            "files": {"total": 2, "uploaded": 1, "failed": 1}, "bytes": {}
+        }));
+        let text = summary(&session, &[]);
+        assert!(
+            text.contains("\n  files no longer recorded since 2027-0"),
+            "{text}"
+        );
+        assert!(!text.contains("Next:"), "{text}");
     }
 
     #[test]

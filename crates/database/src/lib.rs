@@ -21,6 +21,7 @@ mod prepared;
 pub mod projects;
 pub mod receipts;
 pub mod refresh_tokens;
+pub mod retention;
 mod schema;
 mod scope;
 pub mod sessions;

@@ -10,9 +10,6 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations");
 
-/// How many months of file partitions exist ahead of time.
-const MONTHS_AHEAD: i32 = 12;
-
 /// The advisory lock that gateways starting together queue at ("uploader" in ASCII).
 const LOCK_KEY: i64 = 0x7570_6c6f_6164_6572;
 
@@ -21,8 +18,6 @@ const LOCK_KEY: i64 = 0x7570_6c6f_6164_6572;
 pub struct Report {
     /// The migrations applied just now, by version.
     pub applied: Vec<String>,
-    /// How many partitions were made.
-    pub partitions_made: i32,
 }
 
 /// Why the schema could not be brought up to date.
@@ -74,14 +69,8 @@ struct Membership {
     server_version: i32,
 }
 
-#[derive(diesel::QueryableByName)]
-struct Made {
-    #[diesel(sql_type = Integer)]
-    made: i32,
-}
-
-/// Applies what is missing with `owner_url`, lets the login of `runtime_url` open scopes, and makes the file
-/// partitions of the months to come. Safe to call from many programs at once, and again.
+/// Applies what is missing with `owner_url`, and lets the login of `runtime_url` open scopes. Safe to call from many
+/// programs at once, and again.
 ///
 /// # Errors
 /// See [`MigrateError`]; nothing half-applied stays.
@@ -149,12 +138,5 @@ async fn run(owner_url: &str, runtime_url: &str) -> Result<Report, MigrateError>
             ))
             .await?;
     }
-    let partitions: Made = sql_query("SELECT ensure_file_partitions($1) AS made")
-        .bind::<Integer, _>(MONTHS_AHEAD)
-        .get_result(&mut owner)
-        .await?;
-    Ok(Report {
-        applied,
-        partitions_made: partitions.made,
-    })
+    Ok(Report { applied })
 }

@@ -192,6 +192,7 @@ diesel::table! {
         queued_at -> Nullable<Timestamptz>,
         started_at -> Nullable<Timestamptz>,
         finished_at -> Nullable<Timestamptz>,
+        files_dropped_at -> Nullable<Timestamptz>,
     }
 }
 

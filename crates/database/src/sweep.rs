@@ -23,17 +23,22 @@ struct Locked {
     locked: bool,
 }
 
-/// Whether this transaction is the one that sweeps. A transaction that then idles is ended by the server, so
-/// that a sweeper that hangs does not keep the lock.
+/// Whether this transaction is the one that sweeps.
 ///
 /// # Errors
 /// The database's.
 pub async fn lock(conn: &mut SystemConn) -> Result<bool, DatabaseError> {
+    try_lock(conn, LOCK_KEY).await
+}
+
+/// Whether this transaction is the one that has the advisory lock `key`, until it ends. A transaction that then idles is
+/// ended by the server, so that one that hangs does not keep the lock.
+pub(crate) async fn try_lock(conn: &mut SystemConn, key: i64) -> Result<bool, DatabaseError> {
     conn.raw()
         .batch_execute("SET LOCAL idle_in_transaction_session_timeout = '5s'")
         .await?;
     let row: Locked = sql_query("SELECT pg_try_advisory_xact_lock($1) AS locked")
-        .bind::<BigInt, _>(LOCK_KEY)
+        .bind::<BigInt, _>(key)
         .get_result(conn.raw())
         .await?;
     Ok(row.locked)

@@ -46,6 +46,12 @@ const STORE_PATIENCE_S: Variable = Variable::new(
     "3600",
     "seconds a session waits for an S3 that is away before it fails, 1 to 604800",
 );
+const FILE_RETENTION_MONTHS: Variable = Variable::new(
+    "FILE_RETENTION_MONTHS",
+    Absent::Means("for ever"),
+    "24",
+    "whole months that the files of ended sessions stay recorded, 1 to 1200; the same for all workers",
+);
 
 /// Everything `upload-worker` needs.
 #[derive(Clone, Debug)]
@@ -72,6 +78,8 @@ pub struct Worker {
     pub leftovers_every: Duration,
     /// How long a session waits for a store that is away.
     pub store_patience: Duration,
+    /// For how many whole months the files of ended sessions stay recorded; `None`: for ever.
+    pub file_retention_months: Option<u16>,
     /// Logs.
     pub logging: Logging,
 }
@@ -89,6 +97,7 @@ impl Worker {
             &SHUTDOWN_GRACE_S,
             &LEFTOVERS_EVERY_S,
             &STORE_PATIENCE_S,
+            &FILE_RETENTION_MONTHS,
         ];
         table.extend(StorageDefaults::VARIABLES);
         table.extend(Logging::VARIABLES);
@@ -127,6 +136,7 @@ impl Worker {
         let shutdown_grace_s = reader.get(&SHUTDOWN_GRACE_S, parse::number(0, 3600));
         let leftovers_every_s = reader.get(&LEFTOVERS_EVERY_S, parse::number(1, 604_800));
         let store_patience_s = reader.get(&STORE_PATIENCE_S, parse::number(1, 604_800));
+        let file_retention_months = reader.get(&FILE_RETENTION_MONTHS, parse::number(1, 1200));
         let storage = StorageDefaults::read(reader);
         let logging = Logging::read(reader);
         Some(Self {
@@ -141,6 +151,7 @@ impl Worker {
             shutdown_grace: Duration::from_secs(shutdown_grace_s?),
             leftovers_every: Duration::from_secs(leftovers_every_s?),
             store_patience: Duration::from_secs(store_patience_s?),
+            file_retention_months,
             logging: logging?,
         })
     }
@@ -179,6 +190,7 @@ mod tests {
             (30, 30)
         );
         assert_eq!(worker.leftovers_every.as_secs(), 3600);
+        assert_eq!(worker.file_retention_months, None);
     }
 
     #[test]
@@ -208,6 +220,8 @@ mod tests {
             ("SHUTDOWN_GRACE_S", "x"),
             ("LEFTOVERS_EVERY_S", "0"),
             ("STORE_PATIENCE_S", "0"),
+            ("FILE_RETENTION_MONTHS", "0"),
+            ("FILE_RETENTION_MONTHS", "1.5"),
         ] {
             let source = |asked: &str| {
                 if asked == name {

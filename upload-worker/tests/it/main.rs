@@ -29,6 +29,7 @@ mod pausing;
 mod poison;
 mod receipts;
 mod resuming;
+mod retention;
 mod settings;
 mod sharing;
 mod source_paths;

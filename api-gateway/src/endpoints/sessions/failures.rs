@@ -1,5 +1,6 @@
 //! `GET /api/sessions/{id}/failures`.
 
+use super::dropped::require_files;
 use crate::actor::Actor;
 use crate::error::ApiError;
 use crate::page::{Page, PageParams, PageRequest};
@@ -47,7 +48,10 @@ impl From<FailureGroup> for Failure {
 #[utoipa::path(
     tag = "sessions",
     params(("id" = SessionId, Path), PageParams),
-    responses((status = 200, description = "The causes, the most frequent first", body = Page<Failure>)),
+    responses(
+        (status = 200, description = "The causes, the most frequent first", body = Page<Failure>),
+        (status = 409, description = "`files_dropped`: the session's files are no longer recorded", body = crate::error::Problem, content_type = "application/problem+json"),
+    ),
 )]
 #[get("/api/sessions/{id}/failures")]
 pub(crate) async fn failures(
@@ -62,7 +66,8 @@ pub(crate) async fn failures(
     let groups = state
         .database
         .tenant(actor.company_id, async move |conn| {
-            sessions::get(conn, id).await?;
+            let session = sessions::get(conn, id).await?;
+            require_files(conn, &session).await?;
             files::failures(conn, id).await.map_err(ApiError::from)
         })
         .await?;

@@ -1,5 +1,6 @@
 //! `GET /api/sessions/{id}/files/{number}`.
 
+use super::dropped::require_files;
 use super::view::File;
 use crate::actor::Actor;
 use crate::error::{ApiError, Code};
@@ -13,7 +14,10 @@ use domain::{Permission, SessionId};
 #[utoipa::path(
     tag = "sessions",
     params(("id" = SessionId, Path), ("number" = i64, Path, description = "The file's `id`")),
-    responses((status = 200, description = "The file", body = File)),
+    responses(
+        (status = 200, description = "The file", body = File),
+        (status = 409, description = "`files_dropped`: the session's files are no longer recorded", body = crate::error::Problem, content_type = "application/problem+json"),
+    ),
 )]
 #[get("/api/sessions/{id}/files/{number}")]
 pub(crate) async fn file(
@@ -32,6 +36,7 @@ pub(crate) async fn file(
         .database
         .tenant(actor.company_id, async move |conn| {
             let session = sessions::get(conn, id).await?;
+            require_files(conn, &session).await?;
             let file = files::get(conn, id, number).await?;
             Ok::<_, ApiError>((session, file))
         })

@@ -1,5 +1,6 @@
 //! `GET /api/sessions/{id}/files`.
 
+use super::dropped::require_files;
 use super::view::File;
 use crate::actor::Actor;
 use crate::error::ApiError;
@@ -27,7 +28,10 @@ struct FilesParams {
 #[utoipa::path(
     tag = "sessions",
     params(("id" = SessionId, Path), PageParams, FilesParams),
-    responses((status = 200, description = "A page of files", body = Page<File>)),
+    responses(
+        (status = 200, description = "A page of files", body = Page<File>),
+        (status = 409, description = "`files_dropped`: they are no longer recorded", body = crate::error::Problem, content_type = "application/problem+json"),
+    ),
 )]
 #[get("/api/sessions/{id}/files")]
 pub(crate) async fn files(
@@ -49,6 +53,7 @@ pub(crate) async fn files(
         .database
         .tenant(actor.company_id, async move |conn| {
             let session = sessions::get(conn, id).await?;
+            require_files(conn, &session).await?;
             let rows = stored::list(conn, id, &filter, after, limit).await?;
             Ok::<_, ApiError>((session, rows))
         })

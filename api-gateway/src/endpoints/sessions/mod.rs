@@ -3,6 +3,7 @@
 mod cancel;
 mod create;
 mod delete;
+mod dropped;
 mod events;
 mod failures;
 mod file;
@@ -64,6 +65,7 @@ impl From<SessionError> for ApiError {
             SessionError::IdempotencyKeyReused => Code::IdempotencyKeyReused,
             SessionError::WrongStatus { .. } => Code::WrongStatus,
             SessionError::NothingToRetry => Code::NothingToRetry,
+            SessionError::FilesDropped => Code::FilesDropped,
         };
         Self::new(code).detail(sentence(&error.to_string()))
     }

@@ -4,6 +4,7 @@
 //! It was signed when the session ended; nothing is signed here. Should the files no longer be those that were signed
 //! (a retry began meanwhile, somebody changed the database), the answer breaks off before its end.
 
+use super::dropped::require_files;
 use crate::actor::Actor;
 use crate::error::{ApiError, Code};
 use crate::request::Id;
@@ -30,7 +31,7 @@ const PAGE: i64 = 1_000;
     responses(
         (status = 200, description = "The receipt", body = Object, content_type = "application/json",
             headers(("Content-Disposition" = String, description = "With the name `receipt-{id}.json`"))),
-        (status = 409, description = "`session_running`: it has not ended yet; `no_receipt`: it was a dry run, was cancelled, failed, ended before there were receipts, or could not be signed",
+        (status = 409, description = "`session_running`: it has not ended yet; `files_dropped`: its files are no longer recorded, and the receipt is in the bucket alone; `no_receipt`: it was a dry run, was cancelled, failed, ended before there were receipts, or could not be signed",
             body = crate::error::Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -47,10 +48,11 @@ pub(crate) async fn receipt(
         .database
         .tenant(company_id, async move |conn: &mut TenantConn| {
             let session = sessions::get(conn, id).await?;
-            Ok::<_, ApiError>((session, stored::get(conn, id).await?))
+            let sealed = of_session(&session, stored::get(conn, id).await?)?;
+            require_files(conn, &session).await?;
+            Ok::<_, ApiError>((session, sealed))
         })
         .await?;
-    let sealed = of_session(&session, sealed)?;
     let reading = Reading::new(state.into_inner(), company_id, &session, sealed)?;
     let size_bytes = reading.left;
     let body = futures::stream::try_unfold(Some(reading), |reading| async move {

@@ -27,7 +27,7 @@ struct RetrySession {
     request_body = Option<RetrySession>,
     responses(
         (status = 202, description = "Handed to the workers", body = Session),
-        (status = 409, description = "`wrong_status`, `nothing_to_retry`, `cycle_busy`",
+        (status = 409, description = "`wrong_status`, `nothing_to_retry`, `cycle_busy`, `files_dropped`",
          body = crate::error::Problem, content_type = "application/problem+json"),
     ),
 )]

@@ -98,6 +98,8 @@ pub(super) struct Session {
     /// When the first job of its present run was begun.
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
+    /// Since when its files are no longer recorded; null: they are.
+    files_dropped_at: Option<DateTime<Utc>>,
     /// From its start to its end, or until now.
     pub duration_ms: Option<i64>,
 }
@@ -189,6 +191,7 @@ impl Session {
             created_at: session.created_at,
             started_at: session.started_at,
             finished_at: session.finished_at,
+            files_dropped_at: session.files_dropped_at,
             duration_ms,
         }
     }

@@ -81,7 +81,7 @@ pub(super) async fn failures(app: &App, args: &SessionArg) -> Result<()> {
 pub(super) async fn outcome(app: &App, value: &Value) -> String {
     let session: Session = view(value);
     let mut groups: Vec<FailureGroup> = Vec::new();
-    if session.files.failed > 0 {
+    if session.files.failed > 0 && session.files_dropped_at.is_none() {
         match read_failures(app, &session.id).await {
             Ok(items) => groups = items.iter().map(view).collect(),
             Err(error) => eprintln!("the causes of the failures could not be read: {error:#}"),

@@ -6,7 +6,7 @@ use crate::{DatabaseError, TenantConn};
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::{FileErrorCode, SessionId};
 use uuid::Uuid;
@@ -34,6 +34,13 @@ struct EarlierRow {
     key_prefix: String,
 }
 
+/// The other sessions `e` of session $1's cycle that may have written below its target.
+const OTHERS: &str = "FROM sync_sessions s
+     JOIN sync_sessions e ON e.company_id = s.company_id AND e.project_id = s.project_id AND e.cycle_id = s.cycle_id
+     WHERE s.id = $1 AND e.id <> s.id AND e.files_total > 0
+       AND NOT coalesce((e.settings ->> 'dry_run')::boolean, false)
+       AND (starts_with(e.key_prefix, s.key_prefix) OR starts_with(s.key_prefix, e.key_prefix))";
+
 /// The other sessions of the claim's cycle that may have written below its target, with what their keys begin with;
 /// the latest first, at most `limit`.
 ///
@@ -44,15 +51,9 @@ pub async fn earlier_sessions(
     claim: &Claim,
     limit: i64,
 ) -> Result<Vec<(SessionId, String)>, DatabaseError> {
-    let rows: Vec<EarlierRow> = sql_query(
-        "SELECT e.id, e.key_prefix
-         FROM sync_sessions s
-         JOIN sync_sessions e ON e.company_id = s.company_id AND e.project_id = s.project_id AND e.cycle_id = s.cycle_id
-         WHERE s.id = $1 AND e.id <> s.id AND e.files_total > 0
-           AND NOT coalesce((e.settings ->> 'dry_run')::boolean, false)
-           AND (starts_with(e.key_prefix, s.key_prefix) OR starts_with(s.key_prefix, e.key_prefix))
-         ORDER BY e.id DESC LIMIT $2",
-    )
+    let rows: Vec<EarlierRow> = sql_query(format!(
+        "SELECT e.id, e.key_prefix {OTHERS} AND e.files_dropped_at IS NULL ORDER BY e.id DESC LIMIT $2"
+    ))
     .bind::<SqlUuid, _>(claim.session_id.0)
     .bind::<BigInt, _>(limit)
     .load(conn.raw())
@@ -61,6 +62,27 @@ pub async fn earlier_sessions(
         .into_iter()
         .map(|row| (SessionId(row.id), row.key_prefix))
         .collect())
+}
+
+#[derive(QueryableByName)]
+struct ForgottenRow {
+    #[diesel(sql_type = Bool)]
+    is_forgotten: bool,
+}
+
+/// Whether the files of one of those sessions are no longer recorded: any object may be one of theirs. To be asked
+/// after the files of the others were read, for they may be dropped meanwhile.
+///
+/// # Errors
+/// The database's.
+pub async fn are_earlier_forgotten(conn: &mut TenantConn, claim: &Claim) -> Result<bool, DatabaseError> {
+    let row: ForgottenRow = sql_query(format!(
+        "SELECT EXISTS (SELECT {OTHERS} AND e.files_dropped_at IS NOT NULL) AS is_forgotten"
+    ))
+    .bind::<SqlUuid, _>(claim.session_id.0)
+    .get_result(conn.raw())
+    .await?;
+    Ok(row.is_forgotten)
 }
 
 /// The files of a session that it may have sent, or found delivered: a page by number, after `after`.

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 pub(crate) use away::forget_outage;
 pub use away::{StoreAway, await_store, store_answers};
-pub use delivered::{DeliveredFile, delivered_files, earlier_sessions};
+pub use delivered::{DeliveredFile, are_earlier_forgotten, delivered_files, earlier_sessions};
 pub use ending::{Ending, disown, end, fail_session, release};
 pub(crate) use ending::{close_ready, end_running, stop_session};
 pub(crate) use finishing::recount;

@@ -56,6 +56,9 @@ pub enum SessionError {
     /// No file failed (of that cause).
     #[error("no file of this session failed with that cause")]
     NothingToRetry,
+    /// Its files are no longer recorded.
+    #[error("the files of this session are no longer recorded: start a new upload")]
+    FilesDropped,
     /// The database.
     #[error(transparent)]
     Database(#[from] DatabaseError),

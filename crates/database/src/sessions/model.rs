@@ -59,6 +59,8 @@ pub struct Session {
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
+    /// Since when its files are no longer recorded; `None`: they are.
+    pub files_dropped_at: Option<DateTime<Utc>>,
 }
 
 /// Files of a session, by outcome.
@@ -138,6 +140,7 @@ pub(super) struct SessionRow {
     queued_at: Option<DateTime<Utc>>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
+    files_dropped_at: Option<DateTime<Utc>>,
 }
 
 impl TryFrom<SessionRow> for Session {
@@ -179,6 +182,7 @@ impl TryFrom<SessionRow> for Session {
             queued_at: row.queued_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
+            files_dropped_at: row.files_dropped_at,
         })
     }
 }

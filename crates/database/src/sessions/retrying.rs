@@ -30,7 +30,8 @@ struct FirstLast {
 /// key, a walk that did not end) is walked again.
 ///
 /// # Errors
-/// [`SessionError::WrongStatus`] unless it ended with failures; [`SessionError::NothingToRetry`].
+/// [`SessionError::WrongStatus`] unless it ended with failures; [`SessionError::FilesDropped`];
+/// [`SessionError::NothingToRetry`].
 pub async fn retry(
     conn: &mut TenantConn,
     id: SessionId,
@@ -53,6 +54,9 @@ pub async fn retry(
             status: session.status,
             action: "retried",
         });
+    }
+    if session.files_dropped_at.is_some() {
+        return Err(SessionError::FilesDropped);
     }
     if cycle.status == CycleStatus::Completed.as_str() {
         return Err(SessionError::CycleCompleted);

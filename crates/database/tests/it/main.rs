@@ -18,6 +18,7 @@ mod outcomes;
 mod pausing;
 mod receipts;
 mod recording;
+mod retention;
 mod sessions;
 mod sweeping;
 mod transitions;
