@@ -12,6 +12,7 @@ pub mod object_key;
 pub mod session_settings;
 pub mod status;
 
+pub mod storage_class;
 pub use access::{Permission, Role};
 pub use failure::{FileErrorCode, SessionErrorCode};
 pub use ids::{CompanyId, CycleId, JobId, ProjectId, SessionId, UserId};

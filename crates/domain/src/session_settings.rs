@@ -2,6 +2,7 @@
 
 use crate::object_key::check_prefix;
 use crate::status::text_enum;
+use crate::storage_class::check_storage_class;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -99,6 +100,8 @@ pub struct SessionSettings {
     pub target_prefix: String,
     /// The most bytes a second, over all workers; null: no limit.
     pub bandwidth_limit_bytes_per_s: Option<u64>,
+    /// The storage class of what it writes; null: the project's.
+    pub storage_class: Option<String>,
     /// Scan and record, but send nothing.
     pub dry_run: bool,
 }
@@ -117,6 +120,7 @@ impl Default for SessionSettings {
             symlinks: Symlinks::default(),
             target_prefix: String::new(),
             bandwidth_limit_bytes_per_s: None,
+            storage_class: None,
             dry_run: false,
         }
     }
@@ -163,6 +167,9 @@ impl SessionSettings {
                 "bandwidth_limit_bytes_per_s",
                 "must be at least 1, or null for no limit".into(),
             );
+        }
+        if let Some(Err(detail)) = self.storage_class.as_deref().map(check_storage_class) {
+            problem("storage_class", detail);
         }
         for (name, patterns) in [("include", &self.include), ("exclude", &self.exclude)] {
             if patterns.len() > MAX_PATTERNS {
@@ -220,6 +227,7 @@ mod tests {
         let fields: Vec<String> = settings.problems().into_iter().map(|p| p.field).collect();
         assert_eq!(
             fields,
+            storage_class: Some("COLD".into()),
             [
                 "concurrency",
                 "max_attempts",
@@ -232,6 +240,7 @@ mod tests {
     }
 
     #[test]
+                "storage_class",
     fn parts_grow_so_that_ten_thousand_suffice() {
         let settings = SessionSettings::default();
         assert_eq!(settings.part_size_for(0), 8 << 20);

@@ -68,6 +68,9 @@ pub(crate) struct SettingsArgs {
     /// Put between the cycle's prefix and the path
     #[arg(long, value_name = "PREFIX")]
     pub(crate) target_prefix: Option<String>,
+    /// The storage class of what is written, such as STANDARD_IA [default: the project's]
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) storage_class: Option<String>,
     /// Look at everything and send nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

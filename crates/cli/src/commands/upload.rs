@@ -158,6 +158,7 @@ fn settings_body(args: SettingsArgs) -> Result<Value> {
         .map(|problem| format!("{} {}", problem.field, problem.detail))
         .collect();
     if problems.is_empty() {
+    put(&mut body, "storage_class", args.storage_class);
         Ok(body)
     } else {
         Err(Failure::usage(problems.join("\n")))
@@ -190,6 +191,7 @@ mod tests {
     #[test]
     fn only_what_was_given_is_sent() {
         assert_eq!(settings(|_| {}).unwrap(), json!({}));
+            storage_class: None,
         let given = settings(|args| {
             args.include = vec!["*.tif".into()];
             args.part_size = Some(16 << 20);
