@@ -59,6 +59,7 @@ codes! {
     SessionRunning => CONFLICT, "session_running", "A session is not finished";
     WrongStatus => CONFLICT, "wrong_status", "The session's status does not allow it";
     NoReceipt => CONFLICT, "no_receipt", "The session has no receipt";
+    NoPlan => CONFLICT, "no_plan", "The session has no plan";
     NothingToRetry => CONFLICT, "nothing_to_retry", "Nothing to retry";
     IdempotencyKeyReused => CONFLICT, "idempotency_key_reused", "The Idempotency-Key was used for another request";
     UploadInUse => CONFLICT, "upload_in_use", "An unfinished session uses the upload";

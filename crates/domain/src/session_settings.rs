@@ -191,6 +191,12 @@ impl SessionSettings {
         let needed = size_bytes.div_ceil(MAX_PARTS);
         self.part_size_bytes.max(needed.next_multiple_of(1 << 20))
     }
+
+    /// How many parts a file of `size_bytes` is sent in; `None`: it goes whole, in one request.
+    #[must_use]
+    pub fn parts_for(&self, size_bytes: u64) -> Option<u64> {
+        (size_bytes > self.part_size_bytes).then(|| size_bytes.div_ceil(self.part_size_for(size_bytes)))
+    }
 }
 
 #[cfg(test)]
@@ -221,26 +227,26 @@ mod tests {
             part_size_bytes: 1,
             target_prefix: "/x".into(),
             bandwidth_limit_bytes_per_s: Some(0),
+            storage_class: Some("COLD".into()),
             include: vec![String::new()],
             ..SessionSettings::default()
         };
         let fields: Vec<String> = settings.problems().into_iter().map(|p| p.field).collect();
         assert_eq!(
             fields,
-            storage_class: Some("COLD".into()),
             [
                 "concurrency",
                 "max_attempts",
                 "part_size_bytes",
                 "target_prefix",
                 "bandwidth_limit_bytes_per_s",
+                "storage_class",
                 "include/0"
             ]
         );
     }
 
     #[test]
-                "storage_class",
     fn parts_grow_so_that_ten_thousand_suffice() {
         let settings = SessionSettings::default();
         assert_eq!(settings.part_size_for(0), 8 << 20);

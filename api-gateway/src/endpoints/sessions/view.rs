@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 use database::sessions as stored;
 use domain::object_key::object_key;
 use domain::{
-    CycleId, FileErrorCode, FileStatus, Phase, ProjectId, SessionErrorCode, SessionId, SessionSettings,
-    SessionStatus, UserId,
+    CycleId, FileErrorCode, FileStatus, Phase, Planned, ProjectId, SessionErrorCode, SessionId,
+    SessionSettings, SessionStatus, UserId,
 };
 use serde::{Deserialize, Serialize};
 use settings::root_name;
@@ -231,6 +231,8 @@ pub(super) struct File {
     checksum: Option<String>,
     error_code: Option<FileErrorCode>,
     error_detail: Option<String>,
+    /// In a dry run: what an upload would do with it; null where it would not be sent.
+    planned: Option<Planned>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
     duration_ms: Option<i64>,
@@ -257,6 +259,7 @@ impl File {
             checksum: file.checksum,
             error_code: file.error_code,
             error_detail: file.error_detail,
+            planned: file.planned,
             started_at: file.started_at,
             finished_at: file.finished_at,
             duration_ms,
