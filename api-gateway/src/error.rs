@@ -60,6 +60,7 @@ codes! {
     WrongStatus => CONFLICT, "wrong_status", "The session's status does not allow it";
     FilesDropped => CONFLICT, "files_dropped", "The session's files are no longer recorded";
     NoReceipt => CONFLICT, "no_receipt", "The session has no receipt";
+    NoPlan => CONFLICT, "no_plan", "The session has no plan";
     NothingToRetry => CONFLICT, "nothing_to_retry", "Nothing to retry";
     IdempotencyKeyReused => CONFLICT, "idempotency_key_reused", "The Idempotency-Key was used for another request";
     UploadInUse => CONFLICT, "upload_in_use", "An unfinished session uses the upload";

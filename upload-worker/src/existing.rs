@@ -8,7 +8,7 @@ use crate::worker::JobFailure;
 use chrono::{DateTime, Utc};
 use database::TenantConn;
 use database::jobs::{self, DeliveredFile, FoundFile, JobError, ObjectMarks, WorkOrder};
-use domain::{Compare, FileErrorCode, FileStatus, OnExisting};
+use domain::{Compare, FileErrorCode, FileStatus, OnExisting, Planned};
 use storage::ListedObject;
 use transfer::{Listing, Look};
 use twox_hash::XxHash3_128;
@@ -59,40 +59,54 @@ impl<'a> Existing<'a> {
         }))
     }
 
-    /// Decides on a file that would be sent.
+    /// Decides on a file that would be sent: it has a status of its own then, or it is told what sending it means.
     ///
     /// # Errors
     /// When the store does not list, or the job was lost.
-    pub async fn decide(&mut self, file: &mut FoundFile) -> Result<(), JobFailure> {
-        let key = format!("{}{}", self.key_prefix, file.path.text);
-        loop {
-            match self.listing.look(&key) {
-                Look::Absent => return Ok(()),
-                Look::Found(object) => {
-                    let verdict = Verdict::of(
-                        object,
-                        file,
-                        &key,
-                        &self.records,
-                        (self.on_existing, self.compare),
-                    );
-                    verdict.note(file, object);
-                    return Ok(());
-                }
-                Look::Unknown => {
-                    let listing = &mut self.listing;
-                    let fetched = async { listing.fetch().await.map_err(JobFailure::from) };
-                    self.lease.keep(fetched).await?;
-                    if std::mem::take(&mut self.is_awaited) {
-                        self.store_answers().await?;
-                    }
-                }
+    pub async fn decide(&mut self, file: &mut FoundFile) -> Result<Planned, JobFailure> {
+        self.reach(&file.path.text).await?;
+        let key = self.key(&file.path.text);
+        let Look::Found(object) = self.listing.look(&key) else {
+            return Ok(Planned::Send);
+        };
+        let settings = (self.on_existing, self.compare);
+        let verdict = Verdict::of(object, file, &key, &self.records, settings);
+        let planned = match verdict {
+            Verdict::Compare { .. } => Planned::Compare,
+            _ => Planned::Overwrite,
+        };
+        verdict.note(file, object);
+        Ok(planned)
+    }
+
+    /// Lists the bucket as far as the key of a path.
+    ///
+    /// # Errors
+    /// When the store does not list, or the job was lost.
+    pub async fn reach(&mut self, path: &str) -> Result<(), JobFailure> {
+        let key = self.key(path);
+        while self.listing.look(&key) == Look::Unknown {
+            let listing = &mut self.listing;
+            let fetched = async { listing.fetch().await.map_err(JobFailure::from) };
+            self.lease.keep(fetched).await?;
+            if std::mem::take(&mut self.is_awaited) {
+                self.store_answers().await?;
             }
         }
+        Ok(())
+    }
+
+    /// How many pages of the bucket were asked for.
+    pub fn list_requests(&self) -> u64 {
+        self.listing.requests()
     }
 }
 
 impl Existing<'_> {
+    fn key(&self, path: &str) -> String {
+        format!("{}{path}", self.key_prefix)
+    }
+
     async fn store_answers(&self) -> Result<(), JobError> {
         self.lease
             .renewing(|claim, term| {
@@ -342,6 +356,7 @@ mod tests {
             modified_at: Some(stored_at() - TimeDelta::seconds(age_s)),
             status: FileStatus::Pending,
             error: None,
+            planned: None,
             object: ObjectMarks::default(),
         }
     }

@@ -6,7 +6,7 @@ use crate::receipt::{self, Written};
 use crate::worker::JobFailure;
 use database::TenantConn;
 use database::jobs::{self, DoubtfulFile, JobError, WorkOrder};
-use database::receipts as stored_receipts;
+use database::{plans, receipts as stored_receipts};
 use domain::SessionStatus;
 use futures::StreamExt;
 use std::collections::HashSet;
@@ -51,7 +51,7 @@ pub async fn run(lease: &Arc<Lease>) -> Result<(), JobFailure> {
         }
     }
     let written = receipt::write(lease, &order).await?;
-    let status = finish(lease, written).await?;
+    let status = finish(lease, &order, written).await?;
     failpoint::at!("finish.after_commit");
     tracing::info!(session_id = %lease.claim.session_id, run = lease.claim.run, status = %status, "session ended");
     if let Err(error) = lease.worker.queue.publish_progress(lease.claim.session_id).await {
@@ -60,14 +60,28 @@ pub async fn run(lease: &Arc<Lease>) -> Result<(), JobFailure> {
     Ok(())
 }
 
-/// Gives the session its final status, and records what became of its receipt; all or nothing.
-async fn finish(lease: &Lease, written: Option<Written>) -> Result<SessionStatus, JobError> {
+/// Gives the session its final status, and records what became of its receipt, or a dry run's plan; all or nothing.
+async fn finish(
+    lease: &Lease,
+    order: &WorkOrder,
+    written: Option<Written>,
+) -> Result<SessionStatus, JobError> {
+    let settings = &order.session.settings;
     let (seal, missing) = written.map_or((None, None), |written| (written.seal, written.missing));
     lease
         .transact(|claim, term| {
             let (seal, missing) = (seal.clone(), missing.clone());
+            let planned = settings.dry_run.then(|| settings.clone());
             async move |conn: &mut TenantConn| {
                 let status = jobs::finish_session(conn, &claim, term).await?;
+                if let Some(settings) = planned
+                    && matches!(
+                        status,
+                        SessionStatus::Completed | SessionStatus::CompletedWithErrors
+                    )
+                {
+                    plans::save(conn, &claim, &settings).await?;
+                }
                 if let Some(seal) = &seal {
                     stored_receipts::seal(conn, &claim, seal).await?;
                 }

@@ -11,9 +11,11 @@ use crate::worker::JobFailure;
 use chrono::{DateTime, Utc};
 use database::TenantConn;
 use database::jobs::{self, Ending, FoundFile, ObjectMarks};
+use database::plans;
 use database::sessions::{MAX_BYTES_PER_JOB, MAX_FILES_PER_JOB};
 use domain::object_key::{PathText, object_key};
-use domain::{FileErrorCode, FileStatus, StopFlag};
+use domain::plan::Excluded;
+use domain::{FileErrorCode, FileStatus, Planned, StopFlag};
 use settings::root_name;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -65,6 +67,9 @@ pub async fn run(lease: &Lease) -> Result<(), JobFailure> {
     match result {
         Ok(totals) => {
             batch.flush().await?;
+            if batch.is_dry_run {
+                batch.note_walk(totals.excluded).await?;
+            }
             tracing::info!(session_id = %lease.claim.session_id, files = totals.files, bytes = totals.bytes, failed = totals.failed, "scanned");
             Ok(lease.end(Ending::ScanComplete).await?)
         }
@@ -159,15 +164,22 @@ impl<'a> Batch<'a> {
         if self.lease.renewed().elapsed() >= self.lease.renew_after() {
             self.lease.renew().await?;
         }
+        if let ScanEvent::File(found) = &event
+            && self.is_recorded(&found.path)
+        {
+            return self.pass(&found.path).await;
+        }
         let Some(mut file) = self.classify(event) else {
             return Ok(());
         };
         if file.status == FileStatus::Pending {
-            if let Some(existing) = &mut self.existing {
-                existing.decide(&mut file).await?;
-            }
+            let planned = match &mut self.existing {
+                Some(existing) => existing.decide(&mut file).await?,
+                None => Planned::Send,
+            };
             if self.is_dry_run && file.status == FileStatus::Pending {
                 file.status = FileStatus::Skipped;
+                file.planned = Some(planned);
                 // What was not compared proves nothing to later sessions.
                 file.object = ObjectMarks::default();
             }
@@ -183,6 +195,32 @@ impl<'a> Batch<'a> {
         } else {
             Ok(())
         }
+    }
+
+    fn is_recorded(&self, path: &PathText) -> bool {
+        !self.recorded.is_empty() && self.recorded.contains(&path_hash(path))
+    }
+
+    /// Leaves out a file that was decided before. A dry run lists the bucket all the same, to tell what that takes; others
+    /// leap over what they need not see.
+    async fn pass(&mut self, path: &PathText) -> Result<(), JobFailure> {
+        match &mut self.existing {
+            Some(existing) if self.is_dry_run && object_key(&self.key_prefix, &path.text).is_ok() => {
+                existing.reach(&path.text).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes what only a whole walk can tell.
+    async fn note_walk(&self, excluded: Excluded) -> Result<(), JobFailure> {
+        let list_requests = self.existing.as_ref().map_or(0, Existing::list_requests);
+        let noted = self.lease.renewing(|claim, term| {
+            async move |conn: &mut TenantConn| {
+                plans::note_walk(conn, &claim, term, excluded, list_requests).await
+            }
+        });
+        Ok(noted.await?)
     }
 
     /// The row of what was found; none where it has one already.
@@ -213,7 +251,7 @@ impl<'a> Batch<'a> {
                 (path, size_bytes, None, status, Some((code, detail)))
             }
         };
-        if !self.recorded.is_empty() && self.recorded.contains(&path_hash(&path)) {
+        if self.is_recorded(&path) {
             return None;
         }
         if status == FileStatus::Pending {
@@ -237,6 +275,7 @@ impl<'a> Batch<'a> {
             modified_at,
             status,
             error,
+            planned: None,
             object: ObjectMarks::default(),
         })
     }

@@ -83,17 +83,25 @@ impl Targets {
         })
     }
 
-    /// The bucket of a session's project.
+    /// The bucket of a session's project, as the session's settings have it.
     ///
     /// # Errors
-    /// When there are no credentials, they cannot be opened, or the project makes no usable configuration.
+    /// When there are no credentials, they cannot be opened, or project and settings make no usable configuration.
     pub fn bucket(&self, order: &WorkOrder) -> Result<Bucket, JobFailure> {
-        self.buckets
+        let unusable = |code, detail| JobFailure::Session {
+            code,
+            detail,
+            may_pass: false,
+        };
+        let bucket = self
+            .buckets
             .of(order.session.company_id, &order.project)
-            .map_err(|error| JobFailure::Session {
-                code: error.code,
-                detail: error.detail,
-                may_pass: false,
-            })
+            .map_err(|error| unusable(error.code, error.detail))?;
+        match &order.session.settings.storage_class {
+            Some(class) => bucket
+                .with_storage_class(class)
+                .map_err(|error| unusable(SessionErrorCode::StorageMisconfigured, error.to_string())),
+            None => Ok(bucket),
+        }
     }
 }

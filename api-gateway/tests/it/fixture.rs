@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 
 pub const ADMIN_PASSWORD: &str = "correct battery staple";
 pub const PASSWORD: &str = "a password for tests";
-const LEASE: Duration = Duration::from_secs(30);
+pub const LEASE: Duration = Duration::from_secs(30);
 
 pub async fn cluster() -> &'static TestCluster {
     TestCluster::get_or_start(async |owner, app| {
@@ -361,8 +361,8 @@ impl Answer {
 
 /// The worker's part.
 pub struct Worker<'w> {
-    database: &'w Database,
-    company: CompanyId,
+    pub database: &'w Database,
+    pub company: CompanyId,
 }
 
 impl<'w> Worker<'w> {
@@ -373,7 +373,7 @@ impl<'w> Worker<'w> {
         }
     }
 
-    async fn claim(&self, session: SessionId, kind: &str, world: &World) -> Claim {
+    pub async fn claim(&self, session: SessionId, kind: &str, world: &World) -> Claim {
         let sql = format!(
             "SELECT id FROM jobs WHERE session_id = '{session}' AND kind = '{kind}' AND state = 'ready' ORDER BY id DESC LIMIT 1"
         );
@@ -381,7 +381,7 @@ impl<'w> Worker<'w> {
         self.claim_job(id).await
     }
 
-    async fn claim_job(&self, id: domain::JobId) -> Claim {
+    pub async fn claim_job(&self, id: domain::JobId) -> Claim {
         let claiming = self
             .database
             .system(async move |conn: &mut SystemConn| jobs::claim(conn, id, "test", LEASE).await)
@@ -396,18 +396,7 @@ impl<'w> Worker<'w> {
     /// Scans: finds files with these sizes.
     pub async fn scan(&self, world: &World, session: SessionId, sizes: &[i64]) {
         let claim = self.claim(session, "scan", world).await;
-        let files: Vec<FoundFile> = (1..)
-            .zip(sizes)
-            .map(|(number, size_bytes)| FoundFile {
-                number,
-                path: PathText::from_bytes(format!("dir/file {number}").as_bytes()),
-                size_bytes: *size_bytes,
-                modified_at: None,
-                status: FileStatus::Pending,
-                error: None,
-                object: jobs::ObjectMarks::default(),
-            })
-            .collect();
+        let files = files(sizes);
         self.database
             .tenant(self.company, async move |conn: &mut TenantConn| {
                 jobs::emit_batch(conn, &claim, LEASE, "samples", &files).await?;
@@ -477,6 +466,21 @@ impl<'w> Worker<'w> {
             .await
             .unwrap()
     }
+}
+
+/// Pending files with these sizes.
+pub fn files(sizes: &[i64]) -> Vec<FoundFile> {
+    let file = |(number, size_bytes): (i64, &i64)| FoundFile {
+        number,
+        path: PathText::from_bytes(format!("dir/file {number}").as_bytes()),
+        size_bytes: *size_bytes,
+        modified_at: None,
+        status: FileStatus::Pending,
+        error: None,
+        planned: None,
+        object: jobs::ObjectMarks::default(),
+    };
+    (1..).zip(sizes).map(file).collect()
 }
 
 /// Asks until `answer` gives something; fails after a while.

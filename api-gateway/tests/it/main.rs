@@ -14,6 +14,7 @@ mod fixture;
 mod http;
 mod leftovers;
 mod people;
+mod plans;
 mod projects;
 mod queue;
 mod receipts;

@@ -122,6 +122,7 @@ async fn bad_input_is_named() {
         (json!({"include": ["["]}), "/settings/include/0"),
         (json!({"target_prefix": "/x"}), "/settings/target_prefix"),
         (json!({"checksum": "md5"}), "/settings/checksum"),
+        (json!({"storage_class": "COLD"}), "/settings/storage_class"),
         (json!({"colour": "blue"}), "/settings/colour"),
     ] {
         assert_eq!(

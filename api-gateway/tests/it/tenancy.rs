@@ -56,6 +56,7 @@ fn calls(project: &str, cycle: &str, session: &str, user: &str) -> Vec<(Method, 
         (get.clone(), format!("/api/sessions/{session}/files/1"), None),
         (get.clone(), format!("/api/sessions/{session}/failures"), None),
         (get.clone(), format!("/api/sessions/{session}/receipt"), None),
+        (get.clone(), format!("/api/sessions/{session}/plan"), None),
         (get.clone(), format!("/api/sessions/{session}/events"), None),
         (get, format!("/api/users/{user}"), None),
         (
@@ -169,6 +170,8 @@ async fn a_viewer_reads_and_nothing_else() {
             answer.problem(403, "permission_denied");
         } else if call.1.ends_with("/receipt") {
             answer.problem(409, "session_running");
+        } else if call.1.ends_with("/plan") {
+            answer.problem(409, "no_plan");
         } else if call.1.ends_with("/files/1") {
             answer.problem(404, "not_found");
         } else {

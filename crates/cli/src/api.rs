@@ -12,7 +12,9 @@ pub(crate) fn view<T: DeserializeOwned + Default>(value: &Value) -> T {
     T::deserialize(value).unwrap_or_default()
 }
 
-fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+pub(crate) fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    from: D,
+) -> Result<T, D::Error> {
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
@@ -127,6 +129,7 @@ pub(crate) struct File {
     pub(crate) attempts: u64,
     pub(crate) error_code: Option<String>,
     pub(crate) error_detail: Option<String>,
+    pub(crate) planned: Option<String>,
 }
 
 /// The failures of one cause.

@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod config;
 mod follow;
+mod plan;
 mod problem;
 mod progress;
 mod render;

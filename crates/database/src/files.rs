@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use domain::{Cause, FileErrorCode, FileStatus, SessionId};
+use domain::{Cause, FileErrorCode, FileStatus, Planned, SessionId};
 
 /// A file as it is stored. Its key is its session's `key_prefix` and its path.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct File {
     pub error_code: Option<Cause<FileErrorCode>>,
     /// In words.
     pub error_detail: Option<String>,
+    /// In a dry run: what would be done with it, if it would be sent.
+    pub planned: Option<Planned>,
     /// When a worker began with it.
     pub started_at: Option<DateTime<Utc>>,
     /// When its outcome was known.
@@ -55,6 +57,7 @@ struct FileRow {
     checksum: Option<String>,
     error_code: Option<String>,
     error_detail: Option<String>,
+    planned: Option<String>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
 }
@@ -75,6 +78,7 @@ impl TryFrom<FileRow> for File {
             checksum: row.checksum,
             error_code: row.error_code.map(Cause::from),
             error_detail: row.error_detail,
+            planned: row.planned.map(|planned| planned.parse()).transpose()?,
             started_at: row.started_at,
             finished_at: row.finished_at,
         })

@@ -17,6 +17,7 @@ pub mod leftovers;
 pub mod measured;
 pub mod members;
 pub mod migrate;
+pub mod plans;
 mod prepared;
 pub mod projects;
 pub mod receipts;

@@ -48,6 +48,7 @@ diesel::table! {
         part_size_bytes -> Nullable<Int8>,
         started_at -> Nullable<Timestamptz>,
         finished_at -> Nullable<Timestamptz>,
+        planned -> Nullable<Text>,
     }
 }
 
@@ -151,6 +152,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    session_plans (session_id) {
+        session_id -> Uuid,
+        company_id -> Uuid,
+        run -> Int4,
+        files_excluded -> Int8,
+        directories_excluded -> Int8,
+        list_requests -> Int8,
+        plan -> Nullable<Jsonb>,
+    }
+}
+
+diesel::table! {
     store_outages (session_id) {
         session_id -> Uuid,
         company_id -> Uuid,
@@ -227,6 +240,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     receipt_keys,
     receipts,
     refresh_tokens,
+    session_plans,
     store_outages,
     sync_sessions,
     users,

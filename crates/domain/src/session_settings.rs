@@ -2,6 +2,7 @@
 
 use crate::object_key::check_prefix;
 use crate::status::text_enum;
+use crate::storage_class::check_storage_class;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -99,6 +100,8 @@ pub struct SessionSettings {
     pub target_prefix: String,
     /// The most bytes a second, over all workers; null: no limit.
     pub bandwidth_limit_bytes_per_s: Option<u64>,
+    /// The storage class of what it writes; null: the project's.
+    pub storage_class: Option<String>,
     /// Scan and record, but send nothing.
     pub dry_run: bool,
 }
@@ -117,6 +120,7 @@ impl Default for SessionSettings {
             symlinks: Symlinks::default(),
             target_prefix: String::new(),
             bandwidth_limit_bytes_per_s: None,
+            storage_class: None,
             dry_run: false,
         }
     }
@@ -164,6 +168,9 @@ impl SessionSettings {
                 "must be at least 1, or null for no limit".into(),
             );
         }
+        if let Some(Err(detail)) = self.storage_class.as_deref().map(check_storage_class) {
+            problem("storage_class", detail);
+        }
         for (name, patterns) in [("include", &self.include), ("exclude", &self.exclude)] {
             if patterns.len() > MAX_PATTERNS {
                 problem(name, format!("takes at most {MAX_PATTERNS} patterns"));
@@ -183,6 +190,12 @@ impl SessionSettings {
     pub fn part_size_for(&self, size_bytes: u64) -> u64 {
         let needed = size_bytes.div_ceil(MAX_PARTS);
         self.part_size_bytes.max(needed.next_multiple_of(1 << 20))
+    }
+
+    /// How many parts a file of `size_bytes` is sent in; `None`: it goes whole, in one request.
+    #[must_use]
+    pub fn parts_for(&self, size_bytes: u64) -> Option<u64> {
+        (size_bytes > self.part_size_bytes).then(|| size_bytes.div_ceil(self.part_size_for(size_bytes)))
     }
 }
 
@@ -214,6 +227,7 @@ mod tests {
             part_size_bytes: 1,
             target_prefix: "/x".into(),
             bandwidth_limit_bytes_per_s: Some(0),
+            storage_class: Some("COLD".into()),
             include: vec![String::new()],
             ..SessionSettings::default()
         };
@@ -226,6 +240,7 @@ mod tests {
                 "part_size_bytes",
                 "target_prefix",
                 "bandwidth_limit_bytes_per_s",
+                "storage_class",
                 "include/0"
             ]
         );

@@ -305,6 +305,7 @@ mod tests {
         check(JobKind::ALL);
         check(JobState::ALL);
         check(FileStatus::ALL);
+        check(crate::Planned::ALL);
         check(crate::Role::ALL);
     }
 

@@ -38,6 +38,8 @@ pub struct Bucket {
     /// Once cancelled, nothing waits for another attempt.
     pub(crate) patience: CancellationToken,
     pub(crate) fence: Option<Fence>,
+    /// Of new objects.
+    pub(crate) storage_class: Option<HeaderValue>,
 }
 
 /// Says whether requests may still be sent.
@@ -45,7 +47,6 @@ pub type Fence = Arc<dyn Fn() -> bool + Send + Sync>;
 
 pub(crate) struct Shared {
     name: String,
-    pub(crate) storage_class: Option<HeaderValue>,
     pub(crate) region: String,
     pub(crate) endpoint: Endpoint,
     pub(crate) client: HttpClient,
@@ -118,10 +119,7 @@ impl Bucket {
         if addresses == Addresses::Public && (is_inner || endpoint.host() == "localhost") {
             return Err(not_public(&config));
         }
-        let storage_class = match &config.storage_class {
-            Some(class) => Some(header_value(class).ok_or(ConfigError::Value("the storage class"))?),
-            None => None,
-        };
+        let storage_class = config.storage_class.as_deref().map(class_header).transpose()?;
         let clock = Arc::new(Clock::default());
         let signer = signer(&config.credentials, &config.region, clock.clone())?;
         let client = client(&ClientKind {
@@ -133,9 +131,9 @@ impl Bucket {
             max_attempts: config.retry.max_attempts.max(1),
             patience: CancellationToken::new(),
             fence: None,
+            storage_class,
             shared: Arc::new(Shared {
                 name: config.bucket,
-                storage_class,
                 region: config.region,
                 endpoint,
                 client,
@@ -176,6 +174,17 @@ impl Bucket {
             max_attempts: n.max(1),
             ..self.clone()
         }
+    }
+
+    /// The same bucket, whose new objects have this storage class.
+    ///
+    /// # Errors
+    /// When it cannot be sent as a header.
+    pub fn with_storage_class(&self, class: &str) -> Result<Self, ConfigError> {
+        Ok(Self {
+            storage_class: Some(class_header(class)?),
+            ..self.clone()
+        })
     }
 
     /// The same bucket, whose requests wait for another attempt only until `patience` is cancelled: then they
@@ -324,6 +333,10 @@ pub(crate) fn ascii(text: String) -> HeaderValue {
 }
 
 /// A value that reaches the store as it was signed: printable, without spaces that are trimmed or merged.
+fn class_header(class: &str) -> Result<HeaderValue, ConfigError> {
+    header_value(class).ok_or(ConfigError::Value("the storage class"))
+}
+
 pub(crate) fn header_value(text: &str) -> Option<HeaderValue> {
     let printable = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
     let kept = !text.is_empty() && text.trim() == text && !text.contains("  ");

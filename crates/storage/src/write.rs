@@ -83,7 +83,7 @@ impl Bucket {
         if let Some(content_type) = &options.content_type {
             insert(CONTENT_TYPE.as_str(), content_type)?;
         }
-        if let Some(class) = &self.shared.storage_class {
+        if let Some(class) = &self.storage_class {
             headers.insert("x-amz-storage-class", class.clone());
         }
         Ok(headers)

@@ -76,7 +76,7 @@ impl From<Stopped> for Sent {
 
 /// Whether a file is sent in parts, as far as is known before it is opened.
 pub(crate) fn is_large(plan: &UploadPlan, file: &PlannedFile) -> bool {
-    file.upload_id.is_some() || file.size_bytes > plan.settings.part_size_bytes
+    file.upload_id.is_some() || plan.settings.parts_for(file.size_bytes).is_some()
 }
 
 /// Sends one file.

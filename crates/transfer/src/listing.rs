@@ -22,6 +22,7 @@ pub struct Listing {
     /// between there and the key may be many pages, and some stores always begin at the start.
     is_behind: bool,
     has_jumped: bool,
+    requests: u64,
 }
 
 enum Next {
@@ -55,7 +56,14 @@ impl Listing {
             passed: String::new(),
             is_behind: false,
             has_jumped: false,
+            requests: 0,
         }
+    }
+
+    /// How many pages were asked for.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests
     }
 
     /// What is known of `key` from the pages that were fetched.
@@ -123,6 +131,7 @@ impl Listing {
             Next::Page(token) => Some((true, token.clone())),
             Next::End => return,
         };
+        self.requests += 1;
         self.ahead.spawn(async move {
             let from = match &from {
                 None => ListFrom::Start,

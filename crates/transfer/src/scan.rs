@@ -4,6 +4,7 @@ use crate::filter::Filter;
 use crate::source::SourceRoot;
 use crate::walk;
 use domain::object_key::PathText;
+use domain::plan::Excluded;
 use domain::{FileErrorCode, Symlinks};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -76,6 +77,8 @@ pub struct ScanTotals {
     pub skipped: u64,
     /// Things that should have been sent or listed and could not.
     pub failed: u64,
+    /// What the filter left out, that was met.
+    pub excluded: Excluded,
 }
 
 /// Why a walk did not come to its end.

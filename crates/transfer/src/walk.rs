@@ -53,6 +53,8 @@ pub(crate) fn walk(
                 size_bytes: source.size(),
                 modified_at_ns: unix_ns(source.mtime(), source.mtime_nsec()),
             })?;
+        } else {
+            sink.totals.excluded.files += 1;
         }
         return Ok(());
     }
@@ -324,6 +326,7 @@ impl Walk<'_> {
         if !self.filter.takes_everything() {
             let text = PathText::from_bytes(&path).text;
             if self.filter.prunes(&text) {
+                self.sink.totals.excluded.directories += 1;
                 return Ok(());
             }
             included = included || self.filter.includes_folder(&text);
@@ -411,8 +414,11 @@ impl Walk<'_> {
                 .is_ok_and(is_same)
     }
 
-    fn takes(&self, folder: &Opened, path: &PathText) -> bool {
-        self.filter.takes_everything() || self.filter.takes_file(&path.text, folder.included)
+    /// Whether the filter takes a file. Counts those that it leaves out; of none of them it is asked again.
+    fn takes(&mut self, folder: &Opened, path: &PathText) -> bool {
+        let takes = self.filter.takes_everything() || self.filter.takes_file(&path.text, folder.included);
+        self.sink.totals.excluded.files += u64::from(!takes);
+        takes
     }
 }
 

@@ -26,6 +26,7 @@ mod lost_commits;
 mod neighbours;
 mod outages;
 mod pausing;
+mod plans;
 mod poison;
 mod receipts;
 mod resuming;

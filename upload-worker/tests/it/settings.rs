@@ -1,6 +1,7 @@
 //! What a session's settings change.
 
-use crate::fixture::{MIB, pseudo_random, shared};
+use crate::fixture::{MIB, PREFIX, Place, pseudo_random, set_mode, shared};
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -115,6 +116,56 @@ async fn prefixes_and_checksums_are_those_asked_for() {
     for (key, object) in &testimony.objects {
         let kind = key.split([' ', '/']).nth(2).unwrap();
         assert!(object.checksums.contains_key(kind), "{key}: {object:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_storage_class_is_the_sessions_else_the_projects() {
+    let mut place = shared().await.place("class").await;
+    place.source.write("small", "small");
+    place.source.write("parts", pseudo_random(11 * MIB, 4));
+    let project = format!("/api/projects/{}", place.project_id);
+    let change = json!({ "storage_class": "STANDARD_IA" });
+    let (status, body) = place.api.call(Method::PATCH, &project, Some(change)).await;
+    assert!(status.is_success(), "{body}");
+    for (given, expected) in [(json!(null), "STANDARD_IA"), (json!("GLACIER_IR"), "GLACIER_IR")] {
+        let settings = json!({ "storage_class": given, "part_size_bytes": 5 * MIB });
+        let session = place.upload(settings, "completed").await;
+        assert_eq!(session["settings"]["storage_class"], given);
+        place.assert_classes(expected, 2).await;
+    }
+}
+
+/// What a retry sends has the class of the session, whatever its project's is.
+#[tokio::test]
+async fn a_retry_keeps_the_storage_class() {
+    let mut place = shared().await.place("class-again").await;
+    place.source.write("file", "file");
+    let file = place.source.expected["file"].clone();
+    set_mode(&file, 0);
+    let settings = json!({ "storage_class": "ONEZONE_IA" });
+    let session = place.upload(settings, "completed_with_errors").await;
+    set_mode(&file, 0o644);
+    let id = session["id"].as_str().unwrap();
+    place
+        .api
+        .post(&format!("/api/sessions/{id}/retry"), json!({}))
+        .await;
+    place.api.ended_as(id, "completed").await;
+    place.assert_classes("ONEZONE_IA", 1).await;
+}
+
+impl Place {
+    /// The bucket has so many objects, all of this class.
+    async fn assert_classes(&self, class: &str, count: usize) {
+        let testimony = self.testimony(&self.objects_below(PREFIX)).await;
+        testimony.assert_good();
+        let classes: Vec<&str> = testimony
+            .objects
+            .values()
+            .map(|object| object.storage_class.as_str())
+            .collect();
+        assert_eq!(classes, vec![class; count]);
     }
 }
 

@@ -301,6 +301,7 @@ impl Held {
                 modified_at: None,
                 status,
                 error: error.map(|code| (code, "as the walk saw it".to_owned())),
+                planned: None,
                 object: jobs::ObjectMarks::default(),
             });
         }

@@ -3,23 +3,10 @@
 use super::Credentials;
 use crate::error::Problems;
 use domain::object_key::check_prefix;
+use domain::storage_class::check_storage_class;
 use secrecy::ExposeSecret as _;
 use std::net::IpAddr;
 use url::{Host, Url};
-
-/// S3's storage classes for new objects.
-const STORAGE_CLASSES: [&str; 10] = [
-    "STANDARD",
-    "REDUCED_REDUNDANCY",
-    "STANDARD_IA",
-    "ONEZONE_IA",
-    "INTELLIGENT_TIERING",
-    "GLACIER",
-    "DEEP_ARCHIVE",
-    "OUTPOSTS",
-    "GLACIER_IR",
-    "EXPRESS_ONEZONE",
-];
 
 pub(super) fn name(name: &str, problems: &mut Problems) {
     text("/name", name, 1, 100, problems);
@@ -142,12 +129,8 @@ pub(super) fn aws_profile(profile: &str, problems: &mut Problems) {
 }
 
 pub(super) fn storage_class(class: &str, problems: &mut Problems) {
-    if !STORAGE_CLASSES.contains(&class) {
-        problems.add(
-            "/storage_class",
-            "invalid",
-            format!("must be one of {}", STORAGE_CLASSES.join(", ")),
-        );
+    if let Err(problem) = check_storage_class(class) {
+        problems.add("/storage_class", "invalid", problem);
     }
 }
 

@@ -327,6 +327,7 @@ mod tests {
             checksum: None,
             error_code: Some(FileErrorCode::ReadError.into()),
             error_detail: None,
+            planned: None,
             started_at: None,
             finished_at: Some(at),
         }

@@ -4,6 +4,7 @@ mod cancel;
 mod create;
 mod delete;
 mod dropped;
+mod estimate;
 mod events;
 mod failures;
 mod file;
@@ -11,6 +12,7 @@ mod files;
 mod get;
 mod list;
 mod pause;
+mod plan;
 mod receipt;
 mod resume;
 mod retry;
@@ -43,7 +45,8 @@ pub(crate) fn register(config: &mut ServiceConfig<'_>) {
         .service(file::file)
         .service(failures::failures)
         .service(events::events)
-        .service(receipt::receipt);
+        .service(receipt::receipt)
+        .service(plan::plan);
 }
 
 /// How long an answer waits for Redis: what is not pushed by then is found by a sweeper.

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use database::sessions as stored;
 use domain::object_key::object_key;
 use domain::{
-    Cause, CycleId, FileErrorCode, FileStatus, Phase, ProjectId, SessionErrorCode, SessionId,
+    Cause, CycleId, FileErrorCode, FileStatus, Phase, Planned, ProjectId, SessionErrorCode, SessionId,
     SessionSettings, SessionStatus, UserId,
 };
 use serde::{Deserialize, Serialize};
@@ -236,6 +236,8 @@ pub(super) struct File {
     #[schema(value_type = Option<FileErrorCode>)]
     error_code: Option<Cause<FileErrorCode>>,
     error_detail: Option<String>,
+    /// In a dry run: what an upload would do with it; null where it would not be sent.
+    planned: Option<Planned>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
     duration_ms: Option<i64>,
@@ -262,6 +264,7 @@ impl File {
             checksum: file.checksum,
             error_code: file.error_code,
             error_detail: file.error_detail,
+            planned: file.planned,
             started_at: file.started_at,
             finished_at: file.finished_at,
             duration_ms,

@@ -99,6 +99,8 @@ pub(crate) enum Command {
     Sessions(SessionsCommand),
     /// Watch an upload to its end
     Watch(WatchArgs),
+    /// Show what a dry run found that an upload would do
+    Plan(SessionArg),
     /// List the files of an upload
     Files(FilesArgs),
     /// Show an upload's failures by cause, with what to do about each

@@ -10,17 +10,20 @@ use uuid::Uuid;
 #[derive(Args)]
 pub(crate) struct UploadArgs {
     /// The cycle's id; with --project also its name or number (C2, 2)
-    #[arg(long)]
-    pub(crate) cycle: String,
+    #[arg(long, required_unless_present = "plan")]
+    pub(crate) cycle: Option<String>,
     /// The project's id or name
     #[arg(long)]
     pub(crate) project: Option<String>,
     /// The source root's name (see `uploader roots list`)
-    #[arg(long)]
-    pub(crate) root: String,
+    #[arg(long, required_unless_present = "plan")]
+    pub(crate) root: Option<String>,
     /// The directory below the root [default: all of it]
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) path: String,
+    /// Upload what this dry run planned: its source into its cycle, with its settings
+    #[arg(long, value_name = "SESSION", conflicts_with_all = ["cycle", "project", "root", "path", "SettingsArgs"])]
+    pub(crate) plan: Option<Uuid>,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
     /// Start it and return; prints the session's id
@@ -65,10 +68,13 @@ pub(crate) struct SettingsArgs {
     /// The most that all workers together send in a second, such as 20MiB [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) bandwidth_limit: Option<u64>,
+    /// The storage class of what is written, such as STANDARD_IA [default: the project's]
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) storage_class: Option<String>,
     /// Put between the cycle's prefix and the path
     #[arg(long, value_name = "PREFIX")]
     pub(crate) target_prefix: Option<String>,
-    /// Look at everything and send nothing
+    /// Look at everything, send nothing, and tell what an upload would do
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

@@ -2,6 +2,7 @@
 
 mod cycles;
 mod leftovers;
+mod plan;
 mod projects;
 mod queue;
 mod receipts;
@@ -40,6 +41,7 @@ pub(crate) async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Sessions(command) => sessions::run(app, command).await?,
         Command::Files(args) => sessions::files(app, args).await?,
         Command::Failures(args) => sessions::failures(app, &args).await?,
+        Command::Plan(args) => plan::show(app, &args).await?,
         Command::Receipt(args) => receipts::receipt(app, &args).await?,
         Command::Verify(args) => return receipts::verify(app, args).await,
         Command::Pause(args) => upload::pause(app, &args).await?,

@@ -126,9 +126,10 @@ fn sessions_table(items: &[Value]) -> String {
 fn files_table(items: &[Value]) -> String {
     let row = |item: &Value| {
         let file: File = view(item);
-        let cause = match (&file.error_code, &file.error_detail) {
-            (Some(code), Some(detail)) => format!("{code}: {detail}"),
-            (Some(code), None) => code.clone(),
+        let cause = match (&file.error_code, &file.error_detail, &file.planned) {
+            (Some(code), Some(detail), _) => format!("{code}: {detail}"),
+            (Some(code), None, _) => code.clone(),
+            (None, _, Some(planned)) => format!("dry run: {planned}"),
             _ => String::new(),
         };
         vec![

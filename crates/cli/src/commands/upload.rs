@@ -1,6 +1,6 @@
 //! `upload`, `watch`, `pause`, `resume`, `cancel`, `retry`: running an upload and following it to its end.
 
-use super::{App, cycles, print, put, sessions};
+use super::{App, cycles, plan, print, put, sessions};
 use crate::Exit;
 use crate::api::{Session, view};
 use crate::args::{ResumeArgs, RetryArgs, SessionArg, SettingsArgs, UploadArgs, WatchArgs};
@@ -17,13 +17,19 @@ use uuid::Uuid;
 
 /// Starts a session, and follows it unless told to leave it.
 pub(super) async fn upload(app: &App, args: UploadArgs) -> Result<Exit> {
-    let settings = settings_body(args.settings)?;
-    let cycle = cycles::resolve(app, &args.cycle, args.project.as_deref()).await?;
-    let body = json!({
-        "cycle_id": cycle,
-        "source": { "root": args.root, "path": args.path },
-        "settings": settings,
-    });
+    let body = match (args.plan, args.cycle, args.root) {
+        (Some(dry_run), ..) => plan::request(app, dry_run).await?,
+        (None, Some(cycle), Some(root)) => {
+            let settings = settings_body(args.settings)?;
+            let cycle = cycles::resolve(app, &cycle, args.project.as_deref()).await?;
+            json!({
+                "cycle_id": cycle,
+                "source": { "root": root, "path": args.path },
+                "settings": settings,
+            })
+        }
+        (None, ..) => return Err(Failure::usage("give --cycle and --root, or --plan")),
+    };
     let key = args.idempotency_key.unwrap_or_else(|| Uuid::new_v4().to_string());
     let session = app.client.create_session(body, &key).await?;
     if args.detach {
@@ -111,7 +117,11 @@ async fn follow(app: &App, session: &Value, give_up_after_s: u64) -> Result<Exit
             if !app.json {
                 print(&sessions::outcome(app, &last).await)?;
             }
-            Ok(Exit::of(view::<Session>(&last).known_status()))
+            let last: Session = view(&last);
+            if last.dry_run {
+                plan::show_at_end(app, &last).await?;
+            }
+            Ok(Exit::of(last.known_status()))
         }
         Followed::Interrupted => {
             eprintln!(
@@ -148,6 +158,7 @@ fn settings_body(args: SettingsArgs) -> Result<Value> {
     put(&mut body, "checksum", args.checksum);
     put(&mut body, "symlinks", args.symlinks);
     put(&mut body, "bandwidth_limit_bytes_per_s", args.bandwidth_limit);
+    put(&mut body, "storage_class", args.storage_class);
     put(&mut body, "target_prefix", args.target_prefix);
     put(&mut body, "dry_run", args.dry_run.then_some(true));
     let body = Value::Object(body);
@@ -180,6 +191,7 @@ mod tests {
             checksum: None,
             symlinks: None,
             bandwidth_limit: None,
+            storage_class: None,
             target_prefix: None,
             dry_run: false,
         };

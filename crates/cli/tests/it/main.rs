@@ -6,6 +6,7 @@
 mod following;
 mod leftovers;
 mod lists;
+mod plans;
 mod receipts;
 mod server;
 mod sign_in;

@@ -10,7 +10,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::object_key::PathText;
-use domain::{FileErrorCode, FileStatus, JobId, QueuedJob, SessionId, StopFlag};
+use domain::{FileErrorCode, FileStatus, JobId, Planned, QueuedJob, SessionId, StopFlag};
 use std::time::Duration;
 
 /// A file that the scan found.
@@ -28,6 +28,8 @@ pub struct FoundFile {
     pub status: FileStatus,
     /// The cause of that.
     pub error: Option<(FileErrorCode, String)>,
+    /// In a dry run: what would be done with it, if it would be sent.
+    pub planned: Option<Planned>,
     /// What is known of the object that has its key: of a `Skipped` file its own, of a `Pending` one that whose bytes are to
     /// be compared.
     pub object: ObjectMarks,
@@ -71,13 +73,13 @@ pub async fn emit_batch(
     let statement = sql_query(
         "WITH found AS (
              INSERT INTO file_uploads (session_id, number, company_id, path, path_is_encoded, size_bytes, modified_at,
-                                       status, error_code, error_detail, etag, checksum, finished_at)
+                                       status, error_code, error_detail, etag, checksum, planned, finished_at)
              SELECT $1, f.number, $2, f.path, f.path_is_encoded, f.size_bytes, f.modified_at, f.status, f.error_code,
-                    f.error_detail, f.etag, f.checksum, CASE WHEN f.status = 'pending' THEN NULL ELSE now() END
+                    f.error_detail, f.etag, f.checksum, f.planned, CASE WHEN f.status = 'pending' THEN NULL ELSE now() END
              FROM unnest($3::bigint[], $4::text[], $5::boolean[], $6::bigint[], $7::timestamptz[], $8::text[],
-                         $9::text[], $10::text[], $14::text[], $15::text[])
+                         $9::text[], $10::text[], $14::text[], $15::text[], $16::text[])
                   AS f(number, path, path_is_encoded, size_bytes, modified_at, status, error_code, error_detail,
-                       etag, checksum)
+                       etag, checksum, planned)
              ON CONFLICT DO NOTHING
              RETURNING status, size_bytes),
          sums AS (
@@ -121,7 +123,8 @@ pub async fn emit_batch(
     .bind::<BigInt, _>(first.number)
     .bind::<BigInt, _>(last.number)
     .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.object.etag.as_deref()).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.object.checksum.as_deref()).collect::<Vec<_>>());
+    .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.object.checksum.as_deref()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(files.iter().map(|file| file.planned.map(Planned::as_str)).collect::<Vec<_>>());
     let job: JobIdRow = Prepared(statement).get_result(conn.raw()).await?;
     let job = job.id.map(|id| QueuedJob {
         id: JobId(id),

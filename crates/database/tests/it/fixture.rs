@@ -275,6 +275,7 @@ pub fn found(numbers: impl IntoIterator<Item = i64>) -> Vec<FoundFile> {
             modified_at: None,
             status: FileStatus::Pending,
             error: None,
+            planned: None,
             object: jobs::ObjectMarks::default(),
         })
         .collect()

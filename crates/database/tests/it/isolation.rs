@@ -18,7 +18,7 @@ async fn as_runtime(fixture: &Fixture, setup: &str, statement: &str) -> String {
     }
 }
 
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "companies",
     "memberships",
     "projects",
@@ -28,6 +28,7 @@ const TABLES: [&str; 9] = [
     "jobs",
     "receipts",
     "receipt_keys",
+    "session_plans",
 ];
 
 #[tokio::test]

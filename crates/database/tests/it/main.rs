@@ -16,6 +16,7 @@ mod locking;
 mod migrating;
 mod outcomes;
 mod pausing;
+mod plans;
 mod receipts;
 mod recording;
 mod retention;

@@ -160,6 +160,7 @@ async fn partly_failed(fixture: &Fixture) -> domain::SessionId {
         modified_at: None,
         status: FileStatus::Failed,
         error: Some((FileErrorCode::PermissionDenied, "closed".into())),
+        planned: None,
         object: database::jobs::ObjectMarks::default(),
     });
     let upload = fixture.emit(&scan, files).await.unwrap().unwrap();

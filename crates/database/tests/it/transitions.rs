@@ -4,8 +4,10 @@
 use crate::fixture::{Fixture, LEASE, found, outcome, write};
 use database::TenantConn;
 use database::jobs::{self, Claim, Ending, JobError};
+use database::plans;
 use database::sessions::{self, SessionError};
 use database::sweep;
+use domain::plan::Excluded;
 use domain::{FileStatus, SessionErrorCode, SessionId, SessionStatus};
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ async fn everything(fixture: &Fixture) -> String {
         .sql(
             "SELECT (SELECT string_agg(j::text, ';' ORDER BY id) FROM jobs j),
                     (SELECT string_agg(f::text, ';' ORDER BY session_id, number) FROM file_uploads f),
-                    (SELECT string_agg(s::text, ';' ORDER BY id) FROM sync_sessions s)",
+                    (SELECT string_agg(s::text, ';' ORDER BY id) FROM sync_sessions s),
+                    (SELECT string_agg(p::text, ';' ORDER BY session_id) FROM session_plans p)",
         )
         .await
 }
@@ -25,6 +28,7 @@ async fn nothing_is_taken(fixture: &Fixture, claim: &Claim) {
     let before = everything(fixture).await;
     let renew = claim.clone();
     let scan = claim.clone();
+    let walk = claim.clone();
     let opened = claim.clone();
     let suspect = claim.clone();
     let contradict = claim.clone();
@@ -50,6 +54,16 @@ async fn nothing_is_taken(fixture: &Fixture, claim: &Claim) {
                 &found(90..=91)
             ))
             .map(drop),
+        ),
+        (
+            "note_walk",
+            write!(fixture, |conn| plans::note_walk(
+                conn,
+                &walk,
+                LEASE,
+                Excluded::default(),
+                1
+            )),
         ),
         (
             "record_outcomes",

@@ -132,7 +132,10 @@ impl KeyEncoding {
                     size: i64::try_from(record.size_bytes).ok(),
                     e_tag: strong(&record.etag),
                     last_modified: Some(time_of(record.modified_ms).into()),
-                    storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
+                    storage_class: Some(match &record.attributes.storage_class {
+                        Some(class) => ObjectStorageClass::from(class.clone()),
+                        None => ObjectStorageClass::from_static(ObjectStorageClass::STANDARD),
+                    }),
                     checksum_algorithm: Some(
                         record
                             .sums

@@ -19,6 +19,7 @@ mod request_body;
 mod uploads;
 mod weather;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -98,6 +99,7 @@ impl S3Server {
             options.secret_access_key.clone().into(),
         ));
         let weather = Weather::default();
+        service.set_access(weather.clone());
         let acceptor = Acceptor {
             service: service.build(),
             weather: weather.clone(),
@@ -208,6 +210,11 @@ impl S3Server {
     /// How many requests have come in.
     pub fn requests(&self) -> u64 {
         self.weather.requests()
+    }
+
+    /// How many of those it looked at were of each operation, by its name in the protocol (`PutObject`).
+    pub fn operations(&self) -> BTreeMap<String, u64> {
+        self.weather.operations()
     }
 
     /// How many of them were answered with 503 `SlowDown`.

@@ -17,6 +17,8 @@ pub(super) struct Attributes {
     pub(super) content_disposition: Option<String>,
     pub(super) content_language: Option<String>,
     pub(super) cache_control: Option<String>,
+    /// Absent: STANDARD.
+    pub(super) storage_class: Option<String>,
     pub(super) user_metadata: HashMap<String, String>,
 }
 
@@ -29,6 +31,10 @@ macro_rules! attributes_of {
             content_disposition: $input.content_disposition.clone(),
             content_language: $input.content_language.clone(),
             cache_control: $input.cache_control.clone(),
+            storage_class: $input
+                .storage_class
+                .as_ref()
+                .map(|class| class.as_str().to_owned()),
             user_metadata: $input.metadata.clone().unwrap_or_default(),
         }
     };

@@ -1,9 +1,12 @@
 //! What can be done to a server from outside, and what is counted of its traffic.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::{S3Result, s3_error};
 use tokio::sync::watch;
 
 /// Faults, mostly for a share of the requests: of 1,000, so many meet each.
@@ -78,6 +81,8 @@ struct Shared {
     refused: AtomicU64,
     in_flight: AtomicU64,
     received_bytes: AtomicU64,
+    /// Requests that were looked at, by the name of their operation.
+    operations: Mutex<BTreeMap<String, u64>>,
     /// With the number of the change that brought it.
     trouble: watch::Sender<(u64, Trouble)>,
 }
@@ -123,6 +128,11 @@ impl Weather {
         self.0.refused.load(Ordering::Relaxed)
     }
 
+    pub(super) fn operations(&self) -> BTreeMap<String, u64> {
+        let operations = self.0.operations.lock();
+        operations.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) fn received_bytes(&self) -> u64 {
         self.0.received_bytes.load(Ordering::Relaxed)
     }
@@ -151,6 +161,19 @@ impl Weather {
             self.0.refused.fetch_add(1, Ordering::Relaxed);
         }
         (fate, guard)
+    }
+}
+
+/// Counts each request that is looked at; whoever has signed it may do everything.
+#[async_trait::async_trait]
+impl S3Access for Weather {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        if context.credentials().is_none() {
+            return Err(s3_error!(AccessDenied, "Signature is required"));
+        }
+        let mut operations = self.0.operations.lock().unwrap_or_else(PoisonError::into_inner);
+        *operations.entry(context.s3_op().name().to_owned()).or_default() += 1;
+        Ok(())
     }
 }
 

@@ -419,3 +419,36 @@ async fn a_folder_without_permission_is_a_failed_row_and_the_rest_goes_on() {
     let error = denied.result.unwrap_err();
     assert!(error.to_string().contains("Permission denied"), "{error}");
 }
+
+/// Counted is what was met: what is in a directory that is not entered is not.
+#[tokio::test]
+async fn what_the_filter_leaves_out_is_counted() {
+    let root = tempdir().unwrap();
+    create_dir_all(root.path().join("a/cache/deep")).unwrap();
+    create_dir_all(root.path().join("b/tmp")).unwrap();
+    for path in [
+        "a/1.csv",
+        "a/2.txt",
+        "a/cache/3.csv",
+        "a/cache/deep/4",
+        "b/5.csv",
+        "b/no.csv",
+    ] {
+        write(root.path().join(path), path).unwrap();
+    }
+    symlink("1.csv", root.path().join("a/link")).unwrap();
+    symlink("../b", root.path().join("a/tmp")).unwrap();
+    let _socket = UnixListener::bind(root.path().join("b/socket")).unwrap();
+    let excluded = async |path: &str, symlinks, filter| {
+        let found = found(root.path(), path, symlinks, filter).await;
+        let excluded = found.result.unwrap().excluded;
+        (found.files.len(), excluded.files, excluded.directories)
+    };
+    let chosen = || filter(&["*.csv"], &["cache/", "no*", "tmp"]);
+    // Left out: 2.txt, no.csv, the links and the socket; cache and b/tmp are not entered.
+    assert_eq!(excluded("", Symlinks::Skip, chosen()).await, (2, 5, 2));
+    // A link to a directory is one.
+    assert_eq!(excluded("", Symlinks::FollowInside, chosen()).await, (2, 4, 3));
+    assert_eq!(excluded("a/2.txt", Symlinks::Skip, chosen()).await, (0, 1, 0));
+    assert_eq!(excluded("", Symlinks::Skip, all()).await, (6, 0, 0));
+}

@@ -4,6 +4,7 @@ mod cancelled;
 mod frozen;
 mod gateways;
 mod killed;
+mod plans;
 mod receipts;
 mod withdrawn;
 

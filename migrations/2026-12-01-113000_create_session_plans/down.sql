@@ -1,0 +1,2 @@
+DROP TABLE session_plans;
+ALTER TABLE file_uploads DROP COLUMN planned;
