@@ -19,7 +19,7 @@ pub(super) async fn require_files(conn: &mut TenantConn, session: &Session) -> R
     let day = dropped_at.format("%Y-%m-%d");
     let advice = match header {
         None => "It has no receipt.".to_owned(),
-        Some(_) if session.error_code == Some(SessionErrorCode::ReceiptMissing) => {
+        Some(_) if session.error_code == Some(SessionErrorCode::ReceiptMissing.into()) => {
             "Its receipt did not reach the bucket.".to_owned()
         }
         Some(header) => {
