@@ -320,6 +320,7 @@ async fn a_finish_job_is_never_given_up() {
             .await
             .expect("it is ready again");
         for ending in [Ending::Cancelled, Ending::Dead] {
+            let finish = finish.clone();
             let ended = write!(fixture, |conn| jobs::end(conn, &finish, ending));
             assert!(matches!(ended, Err(JobError::Fenced)), "{ended:?}");
         }
