@@ -199,8 +199,6 @@ diesel::table! {
         error_code -> Nullable<Text>,
         error_detail -> Nullable<Text>,
         repeats -> Nullable<Uuid>,
-        idempotency_key -> Nullable<Text>,
-        idempotency_hash -> Nullable<Bytea>,
         created_at -> Timestamptz,
         queued_at -> Nullable<Timestamptz>,
         started_at -> Nullable<Timestamptz>,

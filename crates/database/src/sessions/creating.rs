@@ -1,7 +1,6 @@
 //! Making a session, and handing its scan to the workers.
 
 use super::{Moved, SessionError, get};
-use crate::schema::sync_sessions;
 use crate::{DatabaseError, TenantConn};
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -117,24 +116,30 @@ pub async fn create(conn: &mut TenantConn, new: NewSession) -> Result<Moved, Ses
     })
 }
 
+#[derive(QueryableByName)]
+struct ReplayRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Nullable<Binary>)]
+    hash: Option<Vec<u8>>,
+}
+
 async fn find_replay(conn: &mut TenantConn, new: &NewSession) -> Result<Option<Moved>, SessionError> {
     let Some((key, hash)) = &new.idempotency else {
         return Ok(None);
     };
-    let found: Option<(Uuid, Option<Vec<u8>>)> = sync_sessions::table
-        .filter(
-            sync_sessions::user_id
-                .eq(new.user_id.0)
-                .and(sync_sessions::idempotency_key.eq(key)),
-        )
-        .select((sync_sessions::id, sync_sessions::idempotency_hash))
-        .first(conn.raw())
-        .await
-        .optional()?;
+    let found: Option<ReplayRow> = sql_query(
+        "SELECT id, idempotency_hash AS hash FROM sync_sessions WHERE user_id = $1 AND idempotency_key = $2",
+    )
+    .bind::<SqlUuid, _>(new.user_id.0)
+    .bind::<Text, _>(key)
+    .get_result(conn.raw())
+    .await
+    .optional()?;
     match found {
         None => Ok(None),
-        Some((id, stored)) if stored.as_ref() == Some(hash) => Ok(Some(Moved {
-            session: get(conn, SessionId(id)).await?,
+        Some(row) if row.hash.as_ref() == Some(hash) => Ok(Some(Moved {
+            session: get(conn, SessionId(row.id)).await?,
             jobs: Vec::new(),
             is_replay: true,
         })),
