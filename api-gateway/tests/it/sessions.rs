@@ -37,6 +37,7 @@ async fn a_session_is_made_queued_and_read() {
         "error_detail",
         "eta_s",
         "files",
+        "files_dropped_at",
         "finished_at",
         "id",
         "phase",
