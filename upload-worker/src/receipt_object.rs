@@ -128,6 +128,8 @@ impl ReceiptObject {
         for upload in open.into_iter().filter(|upload| upload.key == self.key) {
             self.bucket.abort_multipart(&self.key, &upload.upload_id).await?;
         }
+        // One that was frozen meanwhile opens nothing more: nobody would close that.
+        self.lease.renew().await?;
         Ok(())
     }
 }
