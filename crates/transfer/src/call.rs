@@ -1,7 +1,8 @@
 //! What the tasks of one upload call share: the plan, the way to the store, places and memory, and the order to
 //! stop.
 
-use crate::engine::{Engine, Memory, Party, Slot};
+use crate::buffers::Buffer;
+use crate::engine::{Engine, Party, Slot};
 use crate::plan::{Events, Stop, UploadPlan};
 use crate::read::Source;
 use std::future::pending;
@@ -123,13 +124,14 @@ impl<E: Events> Call<E> {
         self.party.slot(self.share.as_ref(), &self.bucket).await
     }
 
-    /// Waits for memory, unless the call is stopped meanwhile.
-    pub(crate) async fn memory(&self, bytes: u64) -> Result<Memory, Stopped> {
-        if let Some(memory) = self.party.try_memory(bytes) {
-            return Ok(memory);
+    /// Waits for memory to read so many bytes into, unless the call is stopped meanwhile.
+    pub(crate) async fn buffer(&self, bytes: u64) -> Result<Buffer, Stopped> {
+        let len = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if let Some(buffer) = self.party.try_buffer(len) {
+            return Ok(buffer);
         }
         tokio::select! {
-            memory = self.party.memory(bytes) => memory,
+            buffer = self.party.buffer(len) => buffer,
             () = self.told(Stop::Drain) => Err(Stopped),
         }
     }

@@ -1,5 +1,6 @@
 //! The engine: what bounds all uploads of a worker together.
 
+use crate::buffers::{Buffer, Buffers, size_of_buffer};
 use crate::call::{Call, Stopped};
 use crate::fair::{Member, Permit, Shared};
 use crate::plan::{Events, FatalError, PlannedFile, Stop, Summary, UploadPlan};
@@ -28,6 +29,8 @@ pub struct Engine {
 struct Limits {
     slots: Arc<Shared>,
     memory: Arc<Shared>,
+    /// While calls last.
+    buffers: Mutex<Weak<Buffers>>,
     /// The share of a session, by token prefix, while calls use it.
     shares: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
@@ -49,6 +52,7 @@ impl Engine {
             limits: Arc::new(Limits {
                 slots: Shared::new(concurrency, concurrency / RESERVE),
                 memory: Shared::new(units, reserved_units),
+                buffers: Mutex::default(),
                 shares: Mutex::default(),
             }),
         }
@@ -113,7 +117,18 @@ impl Engine {
         Party {
             slots: self.limits.slots.member(company),
             memory: self.limits.memory.member(company),
+            buffers: self.buffers(),
+            limits: Arc::clone(&self.limits),
         }
+    }
+
+    fn buffers(&self) -> Arc<Buffers> {
+        let mut known = self.limits.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.upgrade().unwrap_or_else(|| {
+            let buffers = Arc::default();
+            *known = Arc::downgrade(&buffers);
+            buffers
+        })
     }
 
     fn share(&self, token_prefix: &str, concurrency: usize) -> Arc<Semaphore> {
@@ -133,10 +148,16 @@ fn memory_units(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(MEMORY_UNIT_BYTES)).map_or(most, |units| units.min(most))
 }
 
+fn units_of_buffer(len: usize) -> u32 {
+    memory_units(size_of_buffer(len) as u64)
+}
+
 /// One company among those that share an engine.
 pub(crate) struct Party {
     slots: Member,
     memory: Member,
+    buffers: Arc<Buffers>,
+    limits: Arc<Limits>,
 }
 
 impl Party {
@@ -158,17 +179,22 @@ impl Party {
         })
     }
 
-    /// Takes a piece of the memory budget if it is free now.
-    pub(crate) fn try_memory(&self, bytes: u64) -> Option<Memory> {
-        let permit = self.memory.try_take(memory_units(bytes))?;
-        Some(Memory { _permit: permit })
+    /// Takes a buffer if there is memory for it now.
+    pub(crate) fn try_buffer(&self, len: usize) -> Option<Buffer> {
+        let permit = self.memory.try_take(units_of_buffer(len))?;
+        Some(self.taken(len, permit))
     }
 
-    /// Waits for a piece of the memory budget. Whoever holds one needs nothing else of this engine to end, so
+    /// Waits for memory for a buffer. Whoever holds one needs nothing else of this engine to end, so
     /// that waiting with a slot in hand cannot lock up.
-    pub(crate) async fn memory(&self, bytes: u64) -> Result<Memory, Stopped> {
-        let permit = self.memory.take(memory_units(bytes)).await?;
-        Ok(Memory { _permit: permit })
+    pub(crate) async fn buffer(&self, len: usize) -> Result<Buffer, Stopped> {
+        let permit = self.memory.take(units_of_buffer(len)).await?;
+        Ok(self.taken(len, permit))
+    }
+
+    fn taken(&self, len: usize, permit: Permit) -> Buffer {
+        let free_bytes = self.limits.memory.free() as u64 * MEMORY_UNIT_BYTES;
+        self.buffers.buffer(len, permit, free_bytes)
     }
 }
 
@@ -177,11 +203,6 @@ pub(crate) struct Slot {
     _share: Option<OwnedSemaphorePermit>,
     _admission: Admission,
     _place: Permit,
-}
-
-/// A piece of the memory budget; given back when dropped.
-pub(crate) struct Memory {
-    _permit: Permit,
 }
 
 #[cfg(test)]

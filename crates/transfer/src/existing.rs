@@ -3,8 +3,8 @@
 use crate::call::Call;
 use crate::file::Sent;
 use crate::multipart::text;
+use crate::opened::{Opened, Stamp, Unread};
 use crate::plan::{Events, Existing};
-use crate::read::{Opened, Stamp, Unread};
 use bytes::Bytes;
 use domain::ChecksumKind;
 use std::sync::Arc;

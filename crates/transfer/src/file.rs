@@ -1,13 +1,15 @@
 //! One file, from its key to its outcome. Small ones go by one read and one PUT; the others by [`crate::multipart`].
 
+use crate::buffers::Buffer;
 use crate::call::{Call, Lane, Stopped};
 use crate::ending::{self, LeftOpen};
 use crate::engine::Slot;
 use crate::existing;
 use crate::failure::Failure;
 use crate::multipart;
+use crate::opened::{Stamp, Unread};
 use crate::plan::{Events, FatalError, Outcome, PlannedFile, UploadPlan, key_for};
-use crate::read::{Stamp, Unread, Whole, read_whole, read_whole_from_memory};
+use crate::read::{Whole, read_whole, read_whole_from_memory};
 use bytes::Bytes;
 use domain::backoff::Backoff;
 use domain::{FileErrorCode, FileStatus, OnExisting};
@@ -174,15 +176,15 @@ async fn send_small<E: Events>(call: &Arc<Call<E>>, file: &PlannedFile, key: Str
     let mut reserved_bytes = file.size_bytes;
     let mut is_started = false;
     for tries in 1..=READ_TRIES {
-        let memory = match call.memory(reserved_bytes).await {
-            Ok(memory) if call.may_start() => memory,
+        let buffer = match call.buffer(reserved_bytes).await {
+            Ok(buffer) if call.may_start() => buffer,
             Ok(_) | Err(Stopped) => return Sent::Pending,
         };
         if !is_started {
             call.events.started(file);
             is_started = true;
         }
-        match read(call, file, reserved_bytes).await {
+        match read(call, file, buffer).await {
             Ok(Ok(Whole::Read {
                 bytes,
                 checksum,
@@ -204,14 +206,12 @@ async fn send_small<E: Events>(call: &Arc<Call<E>>, file: &PlannedFile, key: Str
                 return put(call, file, &key, bytes, checksum, stamp).await;
             }
             Ok(Ok(Whole::Larger(size_bytes))) if size_bytes > limit_bytes => {
-                drop(memory);
                 return multipart::send(call, file, Arc::from(key), None, slot).await;
             }
             // It grew since the scan: once more, with the memory it needs.
             Ok(Ok(Whole::Larger(size_bytes))) => reserved_bytes = size_bytes,
             Ok(Err(Unread::Failed(failure))) => return Sent::Failed(failure),
             Ok(Err(Unread::Changed)) => {
-                drop(memory);
                 if tries < READ_TRIES && rest(call, tries).await.is_err() {
                     return Sent::Pending;
                 }
@@ -222,18 +222,19 @@ async fn send_small<E: Events>(call: &Arc<Call<E>>, file: &PlannedFile, key: Str
     Sent::Failed(changed())
 }
 
-/// Reads a file of at most `limit_bytes`, with a hop to a thread for blocking work where it may have to be waited for.
+/// Reads a file that fits into the buffer, with a hop to a thread for blocking work where it may have to be waited for.
 async fn read<E: Events>(
     call: &Call<E>,
     file: &PlannedFile,
-    limit_bytes: u64,
+    buffer: Buffer,
 ) -> Result<Result<Whole, Unread>, tokio::task::JoinError> {
     let kind = call.plan.settings.checksum;
-    if let Some(whole) = read_whole_from_memory(&call.source, &file.path, limit_bytes, kind) {
-        return Ok(Ok(whole));
-    }
+    let buffer = match read_whole_from_memory(&call.source, &file.path, buffer, kind) {
+        Ok(whole) => return Ok(Ok(whole)),
+        Err(buffer) => buffer,
+    };
     let (source, path) = (Arc::clone(&call.source), file.path.clone());
-    tokio::task::spawn_blocking(move || read_whole(&source, &path, limit_bytes, kind)).await
+    tokio::task::spawn_blocking(move || read_whole(&source, &path, buffer, kind)).await
 }
 
 async fn put<E: Events>(

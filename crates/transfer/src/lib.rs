@@ -10,6 +10,7 @@
 //! - memory is bounded by the [`Engine`]'s budget, whatever the number of files in flight.
 
 mod ancestry;
+mod buffers;
 mod call;
 pub mod check;
 mod ending;
@@ -23,6 +24,7 @@ mod listing;
 #[doc(hidden)]
 pub mod measured;
 mod multipart;
+mod opened;
 mod parts;
 mod plan;
 mod pump;

@@ -1,19 +1,24 @@
 //! One step alone, for those who measure it: the benches, and `make instructions`. Nobody else may use it.
 
+use crate::buffers::Buffer;
+use crate::engine::{Engine, Party};
 use crate::read::{Source, Whole, read_whole_from_memory, read_whole_from_memory_by};
 use crate::source::SourceRoot;
 use bytes::Bytes;
 use domain::object_key::PathText;
-use domain::{ChecksumKind, Symlinks};
+use domain::{ChecksumKind, CompanyId, Symlinks};
 use rustix::fs::{Mode, OFlags, openat};
 use std::fs::File;
 use std::path::Path;
 use storage::Checksum;
 
+const MEMORY_BYTES: u64 = 1 << 20;
+
 /// Reads small files as an upload does: in memory, or not at all.
 pub struct Reader {
     source: Source,
     dir: File,
+    party: Party,
 }
 
 impl Reader {
@@ -26,13 +31,15 @@ impl Reader {
         Ok(Self {
             source: Source::new(root, "", Symlinks::Skip),
             dir: File::open(path)?,
+            party: Engine::new(1, MEMORY_BYTES).party(CompanyId::new()),
         })
     }
 
     /// A file and its checksum; `None` where that takes a hop to a thread for blocking work.
     #[must_use]
     pub fn read(&self, path: &PathText, size_bytes: u64, kind: ChecksumKind) -> Option<(Bytes, Checksum)> {
-        bytes_of(read_whole_from_memory(&self.source, path, size_bytes, kind)?)
+        let buffer = self.buffer(size_bytes)?;
+        bytes_of(read_whole_from_memory(&self.source, path, buffer, kind).ok()?)
     }
 
     /// The same, but opened without a fence: not every valgrind knows `openat2`.
@@ -48,13 +55,12 @@ impl Reader {
             let opened = openat(&self.dir, path, flags, Mode::empty());
             opened.map(File::from).ok()
         };
-        bytes_of(read_whole_from_memory_by(
-            open,
-            &self.source,
-            path,
-            size_bytes,
-            kind,
-        )?)
+        let buffer = self.buffer(size_bytes)?;
+        bytes_of(read_whole_from_memory_by(open, &self.source, path, buffer, kind).ok()?)
+    }
+
+    fn buffer(&self, size_bytes: u64) -> Option<Buffer> {
+        self.party.try_buffer(usize::try_from(size_bytes).ok()?)
     }
 }
 

@@ -1,12 +1,13 @@
 //! The parts of one version of one file: read, compared with what the store has already, sent, gathered.
 
+use crate::buffers::Buffer;
 use crate::call::{Call, Lane, Stopped};
-use crate::engine::{Memory, Slot};
+use crate::engine::Slot;
 use crate::failure::Failure;
 use crate::file::{confirmed, signed};
 use crate::multipart::Upload;
+use crate::opened::{Opened, Unread};
 use crate::plan::{Events, PlannedFile, Stop};
-use crate::read::{Opened, Unread};
 use std::sync::Arc;
 use storage::{Checksum, Part, StorageErrorKind, UploadId};
 use tokio::task::JoinSet;
@@ -104,14 +105,14 @@ impl<E: Events> Parts<E> {
                 }
                 () = call.told(Stop::Drain), if may_start => is_stopped = true,
                 admitted = &mut admission, if may_start => {
-                    let Ok((slot, memory)) = admitted else {
+                    let Ok((slot, buffer)) = admitted else {
                         is_stopped = true;
                         continue;
                     };
                     let task = self.task(next);
                     in_flight.spawn(async move {
-                        let end = task.run().await;
-                        drop((slot, memory));
+                        let end = task.run(buffer).await;
+                        drop(slot);
                         end
                     });
                     next += 1;
@@ -184,12 +185,12 @@ async fn admit<E: Events>(
     call: &Call<E>,
     slot: Option<Slot>,
     size_bytes: u64,
-) -> Result<(Slot, Memory), Stopped> {
+) -> Result<(Slot, Buffer), Stopped> {
     let slot = match slot {
         Some(slot) => slot,
         None => call.slot_to_send(size_bytes).await?,
     };
-    Ok((slot, call.memory(size_bytes).await?))
+    Ok((slot, call.buffer(size_bytes).await?))
 }
 
 /// A part that is not sent again because the call is stopped says nothing of the others, which end by themselves.
@@ -202,10 +203,15 @@ fn ended<E: Events>(call: &Call<E>, failure: Failure) -> PartsEnd {
 }
 
 impl<E: Events> PartTask<E> {
-    async fn run(self) -> Result<Arrived, PartsEnd> {
+    async fn run(self, mut buffer: Buffer) -> Result<Arrived, PartsEnd> {
         let (opened, kind) = (self.opened, self.call.plan.settings.checksum);
         let (offset, size_bytes) = (self.offset, self.size_bytes);
-        let read = tokio::task::spawn_blocking(move || opened.read(offset, size_bytes, kind))
+        let read = move || {
+            let room = buffer.room(size_bytes).unwrap_or_default();
+            let checksum = opened.read(offset, room, kind)?;
+            Ok((buffer.freeze(size_bytes), checksum))
+        };
+        let read = tokio::task::spawn_blocking(read)
             .await
             .map_err(|error| PartsEnd::Failed(Failure::internal(&error)))?;
         let (bytes, checksum) = read.map_err(|unread| match unread {

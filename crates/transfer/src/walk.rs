@@ -3,7 +3,7 @@
 
 use crate::ancestry::Visited;
 use crate::filter::Filter;
-use crate::read::io_code;
+use crate::opened::io_code;
 use crate::scan::{FoundFile, ScanError, ScanOptions, Sink};
 use crate::source::{SourceRoot, base_of, is_escape, join};
 use cap_std::fs::{Metadata, MetadataExt};

@@ -2,7 +2,8 @@
 
 use super::{Comparing, Finding, Recorded, RecordedFile, other_size};
 use crate::filter::Filter;
-use crate::read::{Source, Unread};
+use crate::opened::Unread;
+use crate::read::Source;
 use crate::scan::{ScanEvent, ScanOptions, scan};
 use crate::source::SourceRoot;
 use domain::object_key::PathText;
