@@ -1,7 +1,9 @@
-//! The sweeper: finds what was left behind. Every worker has one; an advisory lock lets one work at a time.
+//! The sweeper: finds what was left behind. Every worker has one.
 //!
 //! Overdue leases are watched by every sweeper, all the time: a job counts as abandoned when the same lease was
-//! seen overdue for a whole lease more, without a gap in which the database was away.
+//! seen overdue for a whole lease more, without a gap in which the database was away. All else is done by one worker in
+//! an interval, whoever comes first, so that it costs the same however many there are; without Redis, by each. An
+//! advisory lock lets one work at a time.
 
 use crate::worker::Worker;
 use database::sweep::{self, Overdue};
@@ -21,20 +23,30 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     let pace = (worker.lease / 4).clamp(Duration::from_millis(250), Duration::from_secs(5));
     let mut watched = Watched::default();
     while stop.run_until_cancelled(tokio::time::sleep(pace)).await.is_some() {
-        match sweep_database(&worker.database, worker.lease, &mut watched).await {
-            Ok(None) => {} // another worker sweeps
-            Ok(Some(finishes)) => {
-                if let Err(error) = push_all(&worker.database, &worker.queue, &finishes).await {
-                    tracing::warn!("cannot push what waits, the next sweep will: {error:#}");
-                }
-            }
-            Err(error) => {
-                tracing::warn!("the sweep was cut short: {error}");
-                // During an outage nobody could renew: the watch begins anew.
-                watched = Watched::default();
-            }
+        if let Err(error) = sweep(&worker, pace, &mut watched).await {
+            tracing::warn!("the sweep was cut short: {error}");
+            // During an outage nobody could renew: the watch begins anew.
+            watched = Watched::default();
         }
     }
+}
+
+async fn sweep(worker: &Worker, pace: Duration, watched: &mut Watched) -> Result<(), DatabaseError> {
+    let (database, queue) = (&worker.database, &worker.queue);
+    let expired = expire(database, worker.lease, watched).await?;
+    // A little less than the pace: else a worker alone would often come just too early.
+    let pushed = if queue.take_sweep(pace.mul_f32(0.9)).await.unwrap_or(true) {
+        match settle(database).await? {
+            Some(finishes) => push_all(database, queue, &[expired, finishes].concat()).await,
+            None => Ok(()), // another worker sweeps
+        }
+    } else {
+        queue.push(&expired).await.map_err(Into::into)
+    };
+    if let Err(error) = pushed {
+        tracing::warn!("cannot push what waits, the next sweep will: {error:#}");
+    }
+    Ok(())
 }
 
 /// Since when each overdue lease was seen as it is.
@@ -57,13 +69,13 @@ impl Watched {
     }
 }
 
-/// Puts right what Postgres knows of, unless another worker does so just now. Each abandoned job is a transaction
-/// of its own: one that cannot be had now stands in no other's way.
-pub(crate) async fn sweep_database(
+/// Takes abandoned jobs from the workers that vanished with them; gives what is to be pushed because of that. Each is a
+/// transaction of its own: one that cannot be had now stands in no other's way.
+pub(crate) async fn expire(
     database: &Database,
     lease: Duration,
     watched: &mut Watched,
-) -> Result<Option<Vec<QueuedJob>>, DatabaseError> {
+) -> Result<Vec<QueuedJob>, DatabaseError> {
     let overdue = database
         .system(async |conn: &mut SystemConn| sweep::overdue(conn).await)
         .await?;
@@ -79,12 +91,17 @@ pub(crate) async fn sweep_database(
         finishes.extend(database.system(expire).await?);
         failpoint::at!("sweep.expired");
     }
+    Ok(finishes)
+}
+
+/// Puts right what else Postgres knows of, unless another worker does so just now; gives what is to be pushed.
+pub(crate) async fn settle(database: &Database) -> Result<Option<Vec<QueuedJob>>, DatabaseError> {
     database
-        .system(async move |conn: &mut SystemConn| {
+        .system(async |conn: &mut SystemConn| {
             if !sweep::lock(conn).await? {
                 return Ok(None);
             }
-            finishes.extend(sweep::close_stopped(conn).await?);
+            let finishes = sweep::close_stopped(conn).await?;
             let added = sweep::add_missing_finishes(conn).await?;
             if added > 0 {
                 tracing::warn!(added, "sessions without a finish job got one");

@@ -67,6 +67,11 @@ impl Keys {
         format!("{}worker:{id}", self.prefix)
     }
 
+    /// That somebody sweeps for all; expires when it is due again.
+    pub(crate) fn sweep(&self) -> String {
+        format!("{}sweep", self.prefix)
+    }
+
     /// Channel: the figures of a session have changed.
     pub(crate) fn progress(&self, session: SessionId) -> String {
         format!("{}progress:{session}", self.prefix)

@@ -73,6 +73,20 @@ impl Sum for Pace {
 }
 
 impl Queue {
+    /// Whether the caller is the one of all workers that sweeps now: nobody else is, for `interval` from now on.
+    ///
+    /// # Errors
+    /// Where Redis fails.
+    pub async fn take_sweep(&self, interval: Duration) -> Result<bool, QueueError> {
+        let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut set = redis::cmd("SET");
+        set.arg(self.keys.sweep()).arg("").arg("NX").arg("PX").arg(millis);
+        let taken: Option<String> = self
+            .run(async |connection| set.query_async(connection).await)
+            .await?;
+        Ok(taken.is_some())
+    }
+
     /// Tells that a worker is alive; to be repeated every [`TELL_EVERY`].
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The sweeper, and what it is there for.
 
 use super::world::World;
-use crate::sweeper::{Watched, push_all, sweep_database};
+use crate::sweeper::{Watched, expire, push_all, settle};
 use database::SystemConn;
 use database::sweep::{self, Overdue};
 use rand::Rng;
@@ -50,11 +50,12 @@ impl SweeperActor {
 
 /// The whole sweep. What is overdue has been for long: its term is nothing.
 pub(super) async fn sweep(world: &World) -> anyhow::Result<()> {
-    let swept = sweep_database(&world.db, Duration::ZERO, &mut Watched::default()).await?;
-    if let Some(finishes) = swept {
-        push_all(&world.db, &world.queue, &finishes).await?;
+    let expired = expire(&world.db, Duration::ZERO, &mut Watched::default()).await?;
+    world.queue.push(&expired).await?;
+    match settle(&world.db).await? {
+        Some(finishes) => push_all(&world.db, &world.queue, &finishes).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// What goes wrong, or only takes its time.

@@ -1,5 +1,7 @@
 //! Workers tell that they are alive, and are forgotten when they do not.
 
+use std::time::Duration;
+
 use chrono::DateTime;
 use domain::CompanyId;
 use queue::{FORGOTTEN_AFTER_S, Line, Pace, RunningJobs, WorkerInfo};
@@ -107,4 +109,17 @@ async fn each_company_knows_its_place_in_line() {
             companies: 0
         }]
     );
+}
+
+#[tokio::test]
+async fn one_of_all_workers_sweeps_in_an_interval() {
+    let redis = RedisServer::start().await;
+    let (one, other) = (redis.queue().await, redis.queue().await);
+    let hour = Duration::from_secs(3600);
+    assert!(one.take_sweep(hour).await.unwrap());
+    assert!(!other.take_sweep(hour).await.unwrap());
+    assert!(!one.take_sweep(hour).await.unwrap());
+    let _: String = redis.command(&["FLUSHALL"]).await;
+    assert!(other.take_sweep(Duration::from_millis(1)).await.unwrap());
+    while !one.take_sweep(Duration::from_millis(1)).await.unwrap() {}
 }
