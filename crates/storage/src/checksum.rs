@@ -1,5 +1,6 @@
 //! Checksums as S3 knows them: computed in one pass with the read, combined from parts, and their text forms.
 
+use crate::crc::{CRC32C, CRC64NVME};
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -45,15 +46,15 @@ impl Checksum {
     #[must_use]
     pub fn combine_parts(kind: ChecksumKind, parts: &[(Checksum, u64)]) -> (Self, bool) {
         let parts = parts.iter().filter(|(checksum, _)| checksum.kind == kind);
-        let Some(algorithm) = crc_algorithm(kind) else {
-            return (Self::composite(kind, parts.map(|(checksum, _)| checksum)), true);
+        let crc = match kind {
+            ChecksumKind::Crc64nvme => CRC64NVME,
+            ChecksumKind::Crc32c => CRC32C,
+            ChecksumKind::Sha256 => {
+                return (Self::composite(kind, parts.map(|(checksum, _)| checksum)), true);
+            }
         };
-        let mut combined = crc_fast::checksum(algorithm, b"");
-        for (checksum, size_bytes) in parts {
-            combined =
-                crc_fast::checksum_combine(algorithm, combined, big_endian(&checksum.value), *size_bytes);
-        }
-        (Self::from_crc(kind, combined), false)
+        let parts = parts.map(|(checksum, size_bytes)| (big_endian(&checksum.value), *size_bytes));
+        (Self::from_crc(kind, crc.combine(parts)), false)
     }
 
     /// The checksum of the parts' checksums.

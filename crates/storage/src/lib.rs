@@ -10,6 +10,7 @@ mod checksum;
 mod clock;
 mod config;
 mod confirm;
+mod crc;
 mod credentials;
 mod endpoint;
 mod error;

@@ -13,8 +13,8 @@ use storage::{Checksum, Hasher};
 /// Timestamps of files move in ticks. Two changes within one tick look like one, so a file that was changed
 /// this recently is not yet taken; the longest tick in use is 10 ms.
 const SETTLING: Duration = Duration::from_millis(20);
-/// How much is read at once where bytes are only hashed.
-const HASH_BUFFER_BYTES: usize = 1 << 20;
+/// How much is read at once: what was read is hashed while the processor's cache still has it.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Why there are no bytes.
 #[derive(Debug)]
@@ -78,18 +78,24 @@ impl Opened {
 
     /// Fills `room` with the bytes from `offset` on, and tells their checksum.
     pub(crate) fn read(&self, offset: u64, room: &mut [u8], kind: ChecksumKind) -> Result<Checksum, Unread> {
-        let mut filled = 0;
-        while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            let position = offset + filled as u64;
-            let read = retry_on_intr(|| rustix::io::pread(&self.file, &mut *rest, position));
-            match read.map_err(|error| unread("reading it", &error.into()))? {
-                0 => return Err(Unread::Changed),
-                read => filled += read,
+        let mut hasher = Hasher::new(kind);
+        let mut position = offset;
+        for piece in room.chunks_mut(PIECE_BYTES) {
+            let mut filled = 0;
+            while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+                let read = retry_on_intr(|| rustix::io::pread(&self.file, &mut *rest, position));
+                match read.map_err(|error| unread("reading it", &error.into()))? {
+                    0 => return Err(Unread::Changed),
+                    read => {
+                        filled += read;
+                        position += read as u64;
+                    }
+                }
             }
+            hasher.update(piece);
         }
-        let checksum = Hasher::of(kind, room);
         self.check_unchanged()?;
-        Ok(checksum)
+        Ok(hasher.finish())
     }
 
     /// As [`Opened::read`] of all of it, as far as that can be done without waiting for a disk.
@@ -133,11 +139,10 @@ impl Opened {
 
     /// Hands out the bytes from `begin` to `end`, piece by piece.
     pub(crate) fn pieces(&self, begin: u64, end: u64, mut take: impl FnMut(&[u8])) -> Result<(), Unread> {
-        let mut buffer = vec![0; HASH_BUFFER_BYTES];
+        let mut buffer = vec![0; PIECE_BYTES];
         let mut offset = begin;
         while offset < end {
-            let wanted =
-                usize::try_from(end - offset).map_or(HASH_BUFFER_BYTES, |n| n.min(HASH_BUFFER_BYTES));
+            let wanted = usize::try_from(end - offset).map_or(PIECE_BYTES, |n| n.min(PIECE_BYTES));
             let room = buffer.get_mut(..wanted).unwrap_or_default();
             let read = retry_on_intr(|| rustix::io::pread(&self.file, &mut *room, offset))
                 .map_err(|error| unread("reading it", &error.into()))?;
