@@ -64,10 +64,11 @@ impl<E: Events> Pump<E> {
             }
             match self.waiting.front().filter(|_| told == Stop::Run) {
                 Some(next) if admission.is_none() => {
+                    let settings = &self.call.plan.settings;
                     let is_large = file::is_large(&self.call.plan, next);
                     // One that may be there already is asked for when it is to be sent.
                     let first_bytes = match next.existing {
-                        None => next.size_bytes.min(self.call.plan.settings.part_size_bytes),
+                        None => next.size_bytes.min(settings.part_size_for(next.size_bytes)),
                         Some(_) => 0,
                     };
                     admission = Some(Box::pin(Arc::clone(&self.call).admit(is_large, first_bytes)));
