@@ -1,6 +1,7 @@
-//! Who asks: the bearer token is verified, and person, role and sign-in are looked up as they are now. What was
+//! Who asks: the access token, as bearer or in a cookie, is verified, and person, role and sign-in are looked up as they are now. What was
 //! looked up is kept for a moment, so that a sign-out or a changed role takes effect within [`KEPT`] everywhere.
 
+use crate::cookies::{self, Kind};
 use crate::error::{ApiError, Code};
 use crate::request_id;
 use crate::state::State;
@@ -145,8 +146,16 @@ async fn from_request(request: HttpRequest) -> Result<Actor, ApiError> {
     let state = request
         .app_data::<web::Data<State>>()
         .ok_or_else(|| ApiError::internal("the state is not registered"))?;
-    let token = bearer(&request).ok_or_else(|| ApiError::new(Code::Unauthenticated))?;
-    let actor = authenticate(state, token).await?;
+    let actor = match bearer(&request) {
+        Some(token) => authenticate(state, token).await?,
+        None => {
+            let token = Kind::Access.token(&request, state);
+            let token = token.ok_or_else(|| ApiError::new(Code::Unauthenticated))?;
+            let actor = authenticate(state, &token).await?;
+            cookies::check(&request, state, actor.family_id)?;
+            actor
+        }
+    };
     let caller = request_id::Caller {
         user_id: actor.user.id,
         company_id: actor.company_id,

@@ -39,6 +39,7 @@ codes! {
     UnreadableBody => BAD_REQUEST, "unreadable_body", "The body is not readable";
     InvalidCredentials => UNAUTHORIZED, "invalid_credentials", "Username or password is wrong";
     Unauthenticated => UNAUTHORIZED, "unauthenticated", "Not signed in";
+    CsrfFailed => FORBIDDEN, "csrf_failed", "No proof that a page of this service asks";
     PermissionDenied => FORBIDDEN, "permission_denied", "Permission denied";
     PasswordChangeRequired => FORBIDDEN, "password_change_required", "The password must be changed first";
     SharedAccount => FORBIDDEN, "shared_account", "The person also belongs to another company";

@@ -1,6 +1,7 @@
 //! `api-gateway`: the HTTP API of Data Uploader, with SSE and Swagger UI.
 
 mod actor;
+mod cookies;
 mod endpoints;
 mod error;
 mod first_admin;

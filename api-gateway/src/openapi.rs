@@ -4,7 +4,7 @@ use crate::endpoints;
 use crate::error::{Code, FieldError, Problem};
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, ParameterIn};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
 use utoipa_actix_web::AppExt as _;
 
@@ -18,7 +18,7 @@ const PROBLEM: &str = "application/problem+json";
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(Problem, FieldError)),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("cookie" = [])),
     tags(
         (name = "sign-in", description = "Tokens, and who one is"),
         (name = "companies", description = "The tenants"),
@@ -61,6 +61,12 @@ fn complete(mut document: Document) -> Document {
     components
         .security_schemes
         .insert("bearer".into(), RefOr::T(bearer));
+    let cookie = "What signs browsers in with `use_cookies` (`uploader_access` without TLS). Whatever changes anything \
+                  then needs `X-CSRF-Token` with the token of `GET /api/auth/csrf`.";
+    let cookie = ApiKey::Cookie(ApiKeyValue::with_description("__Host-uploader_access", cookie));
+    components
+        .security_schemes
+        .insert("cookie".into(), RefOr::T(SecurityScheme::ApiKey(cookie)));
     let mut shared = Vec::new();
     for code in Code::ALL {
         let status = code.status().as_u16();

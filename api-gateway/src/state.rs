@@ -3,12 +3,13 @@
 use crate::actor::SignIns;
 use buckets::Buckets;
 use database::{Database, DatabaseError};
-use identity::{PasswordError, Passwords, SealError, SecretsKey, TokenSigner, TokenVerifier};
+use identity::{CsrfKey, PasswordError, Passwords, SealError, SecretsKey, TokenSigner, TokenVerifier};
 use queue::{Queue, QueueError};
 use secrecy::ExposeSecret as _;
 use settings::{Gateway, SourceRoots, StorageDefaults};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 /// Connections to Postgres that one gateway opens at most.
 const MAX_DATABASE_CONNECTIONS: usize = 16;
@@ -21,10 +22,13 @@ pub(crate) struct State {
     pub signer: TokenSigner,
     pub verifier: TokenVerifier,
     pub secrets_key: Arc<SecretsKey>,
+    pub csrf_key: CsrfKey,
     pub buckets: Buckets,
     pub source_roots: SourceRoots,
     pub storage_defaults: StorageDefaults,
     pub sign_ins: SignIns,
+    /// Where the pages come from that may use cookies: scheme, host and port.
+    pub public_origin: String,
     /// Whether people reach the gateway over TLS.
     pub is_behind_tls: bool,
     /// Cancelled when the gateway is told to stop: streams end.
@@ -60,11 +64,18 @@ impl State {
             signer,
             buckets: Buckets::new(settings.storage.clone(), secrets_key.clone()),
             secrets_key,
+            csrf_key: CsrfKey::derive(&settings.secrets_key)?,
             source_roots: settings.source_roots.clone(),
             storage_defaults: settings.storage.clone(),
             sign_ins: SignIns::default(),
+            public_origin: origin(public_url),
             is_behind_tls: public_url.starts_with("https://"),
             stopping: CancellationToken::new(),
         })
     }
+}
+
+/// Scheme, host and port of a URL, as browsers write them in `Origin`.
+fn origin(url: &str) -> String {
+    Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.origin().ascii_serialization())
 }

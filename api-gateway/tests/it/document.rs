@@ -68,5 +68,8 @@ async fn it_is_served_and_every_reference_and_operation_is_sound() {
         }
     }
     assert!(names.len() > 30, "{names:?}");
-    assert_eq!(document["security"], serde_json::json!([{"bearer": []}]));
+    assert_eq!(
+        document["security"],
+        serde_json::json!([{"bearer": []}, {"cookie": []}])
+    );
 }

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod cookies;
 mod cycles;
 mod document;
 mod events;

@@ -282,17 +282,6 @@ async fn what_ends_a_sign_in_elsewhere_is_noticed_within_seconds() {
 }
 
 #[tokio::test]
-async fn cookies_are_not_there_yet() {
-    let world = World::new().await;
-    let body = json!({"username": "admin", "password": ADMIN_PASSWORD, "use_cookies": true});
-    let answer = world.anonymous().post("/api/auth/login", body).await;
-    assert_eq!(
-        answer.problem(422, "not_supported")["errors"][0]["pointer"],
-        "/use_cookies"
-    );
-}
-
-#[tokio::test]
 async fn signing_out_works_with_the_refresh_token_alone() {
     let world = World::new().await;
     let admin = world.admin().await;
@@ -316,4 +305,124 @@ async fn signing_out_works_with_the_refresh_token_alone() {
     }
     admin.get("/api/auth/me").await.problem(401, "unauthenticated");
     refresh(&world, &token).await.problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn signed_in_devices_are_listed_and_ended() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let other = world.admin().await;
+    let vera = world.person(&admin, "vera", "viewer").await;
+    let refreshed = refresh(&world, text(&other.tokens, "refresh_token")).await.ok();
+    let devices = admin.get("/api/auth/sign-ins?limit=1").await.ok();
+    let [latest] = devices["items"].as_array().unwrap().as_slice() else {
+        panic!("{devices}")
+    };
+    assert_eq!(latest["is_current"], false);
+    assert_eq!(latest["company_id"], admin.tokens["user"]["company"]["id"]);
+    assert!(latest["last_used_at"].as_str().unwrap() > latest["created_at"].as_str().unwrap());
+    let cursor = text(&devices, "next_cursor");
+    let rest = admin
+        .get(&format!("/api/auth/sign-ins?cursor={cursor}"))
+        .await
+        .ok();
+    let [own] = rest["items"].as_array().unwrap().as_slice() else {
+        panic!("{rest}")
+    };
+    assert_eq!(
+        (&own["is_current"], &rest["next_cursor"]),
+        (&json!(true), &json!(null))
+    );
+    assert_eq!(own["created_at"], own["last_used_at"]);
+
+    let path = format!("/api/auth/sign-ins/{}", text(latest, "id"));
+    vera.delete(&path).await.problem(404, "not_found");
+    vera.delete("/api/auth/sign-ins/x")
+        .await
+        .problem(404, "not_found");
+    assert_eq!(admin.delete(&path).await.status, 204);
+    admin.delete(&path).await.problem(404, "not_found");
+    other.get("/api/auth/me").await.problem(401, "unauthenticated");
+    refresh(&world, text(&refreshed, "refresh_token"))
+        .await
+        .problem(401, "unauthenticated");
+    assert_eq!(admin.get("/api/auth/sign-ins").await.ok()["items"], json!([own]));
+}
+
+#[tokio::test]
+async fn a_person_goes_on_in_another_of_their_companies() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let elsewhere = world.other_company(&admin, "ELSEWHERE").await;
+    let vera = world.person(&admin, "vera", "viewer").await;
+    let (theirs, own) = (elsewhere.company_id(), vera.company_id());
+    let there = json!({ "company_id": theirs });
+    vera.post("/api/auth/switch-company", there.clone())
+        .await
+        .problem(404, "not_found");
+    world
+        .sql(&format!(
+            "INSERT INTO memberships (company_id, user_id, role) VALUES ('{theirs}', '{}', 'member')",
+            text(&vera.tokens["user"], "id")
+        ))
+        .await;
+    let switched = Client {
+        world: &world,
+        tokens: vera.post("/api/auth/switch-company", there).await.ok(),
+    };
+    let me = switched.get("/api/auth/me").await.ok();
+    assert_eq!(me, switched.tokens["user"]);
+    assert_eq!(
+        (text(&me["company"], "company_code"), text(&me, "role")),
+        ("ELSEWHERE", "member")
+    );
+    vera.get("/api/auth/me").await.problem(401, "unauthenticated");
+    let devices = switched.get("/api/auth/sign-ins").await.ok();
+    assert_eq!(devices["items"].as_array().unwrap().len(), 1, "{devices}");
+    let back = json!({ "company_id": own });
+    let back = switched.post("/api/auth/switch-company", back).await.ok();
+    assert_eq!(text(&back["user"], "role"), "viewer");
+}
+
+#[tokio::test]
+async fn people_change_their_own_name_and_address() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let vera = world.person(&admin, "vera", "viewer").await;
+    world
+        .sql("UPDATE users SET username = email WHERE username = 'vera'")
+        .await;
+    let named = vera
+        .patch("/api/auth/me", json!({ "full_name": "Vera V." }))
+        .await
+        .ok();
+    assert_eq!(
+        (text(&named, "full_name"), text(&named, "role")),
+        ("Vera V.", "viewer")
+    );
+    assert_eq!(vera.get("/api/auth/me").await.ok(), named);
+
+    let to = |email: &str, password: &str| json!({ "email": email, "current_password": password });
+    let answer = vera.patch("/api/auth/me", json!({ "email": "v@x.org" })).await;
+    assert_eq!(answer.bad_fields(), ["/current_password"]);
+    assert_eq!(
+        vera.patch("/api/auth/me", to("x", PASSWORD)).await.bad_fields(),
+        ["/email"]
+    );
+    vera.patch("/api/auth/me", to("v@x.org", "wrong password!"))
+        .await
+        .problem(401, "invalid_credentials");
+    vera.patch("/api/auth/me", to("ADMIN@localhost", PASSWORD))
+        .await
+        .problem(409, "email_taken");
+    for unknown in ["role", "is_platform_admin", "username"] {
+        let answer = vera.patch("/api/auth/me", json!({ unknown: "owner" })).await;
+        assert_eq!(answer.bad_fields(), [format!("/{unknown}")]);
+    }
+    let changed = vera.patch("/api/auth/me", to("v@x.org", PASSWORD)).await.ok();
+    assert_eq!(
+        (text(&changed, "email"), text(&changed, "username")),
+        ("v@x.org", "v@x.org")
+    );
+    world.sign_in("V@x.org", PASSWORD).await;
 }

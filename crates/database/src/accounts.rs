@@ -306,10 +306,11 @@ pub async fn belongs_elsewhere(
         .await?)
 }
 
-/// Changes a person's name or address, which are the same in every company.
+/// Changes a person's name or address, which are the same in every company. A username that is the address remains it:
+/// nobody else's address may be one.
 ///
 /// # Errors
-/// [`DatabaseError::Conflict`] with `users_email_key`.
+/// [`DatabaseError::Conflict`] with `users_email_key` or `users_username_key`.
 pub async fn update_profile(
     conn: &mut SystemConn,
     user_id: UserId,
@@ -317,7 +318,8 @@ pub async fn update_profile(
     full_name: Option<&str>,
 ) -> Result<(), DatabaseError> {
     sql_query(
-        "UPDATE users SET email = coalesce($2, email), full_name = coalesce($3, full_name), updated_at = now()
+        "UPDATE users SET email = coalesce($2, email), full_name = coalesce($3, full_name), updated_at = now(),
+                          username = CASE WHEN lower(username) = lower(email) THEN coalesce($2, username) ELSE username END
          WHERE id = $1",
     )
     .bind::<SqlUuid, _>(user_id.0)

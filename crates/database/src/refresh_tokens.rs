@@ -8,6 +8,8 @@ use crate::schema::refresh_tokens;
 use crate::{DatabaseError, SystemConn};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use domain::{CompanyId, UserId};
 use uuid::Uuid;
@@ -209,6 +211,96 @@ pub async fn revoke_family(
     Ok(())
 }
 
+/// A family as its person sees it: a device on which they are signed in.
+#[derive(Debug, QueryableByName)]
+pub struct Family {
+    /// What access tokens carry.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// The company signed in to.
+    #[diesel(sql_type = SqlUuid)]
+    pub company_id: Uuid,
+    /// Its name.
+    #[diesel(sql_type = Text)]
+    pub company_name: String,
+    /// What the device calls itself.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub user_agent: Option<String>,
+    /// When it was opened.
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    /// When its present token was given out.
+    #[diesel(sql_type = Timestamptz)]
+    pub last_used_at: DateTime<Utc>,
+    /// When that token expires.
+    #[diesel(sql_type = Timestamptz)]
+    pub expires_at: DateTime<Utc>,
+}
+
+/// A person's living families, in all companies, the latest first, from `after` on.
+///
+/// # Errors
+/// When the query fails.
+pub async fn families(
+    conn: &mut SystemConn,
+    user_id: UserId,
+    after: Option<Uuid>,
+    limit: i64,
+    now: DateTime<Utc>,
+) -> Result<Vec<Family>, DatabaseError> {
+    Ok(sql_query(
+        // A family that lives has one token that can be used.
+        "SELECT t.family_id AS id, t.company_id, c.company_name, t.user_agent, t.created_at AS last_used_at, t.expires_at,
+                (SELECT min(f.created_at) FROM refresh_tokens f WHERE f.family_id = t.family_id) AS created_at
+         FROM refresh_tokens t JOIN companies c ON c.id = t.company_id
+         WHERE t.user_id = $1 AND t.used_at IS NULL AND t.revoked_at IS NULL AND t.expires_at > $2
+           AND ($3 IS NULL OR t.family_id < $3)
+         ORDER BY t.family_id DESC LIMIT $4",
+    )
+    .bind::<SqlUuid, _>(user_id.0)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Nullable<SqlUuid>, _>(after)
+    .bind::<BigInt, _>(limit)
+    .load(conn.raw())
+    .await?)
+}
+
+/// Ends a family of this person; whether there was one to end.
+///
+/// # Errors
+/// When the query fails.
+pub async fn revoke_own_family(
+    conn: &mut SystemConn,
+    user_id: UserId,
+    family_id: Uuid,
+    now: DateTime<Utc>,
+) -> Result<bool, DatabaseError> {
+    let living = refresh_tokens::table.filter(
+        refresh_tokens::user_id
+            .eq(user_id.0)
+            .and(refresh_tokens::family_id.eq(family_id))
+            .and(refresh_tokens::revoked_at.is_null()),
+    );
+    let ended = diesel::update(living)
+        .set(refresh_tokens::revoked_at.eq(now))
+        .execute(conn.raw())
+        .await?;
+    Ok(ended > 0)
+}
+
+/// The family of a token, whatever its age.
+///
+/// # Errors
+/// When the query fails; of an unknown token it is `None`.
+pub async fn family_of(conn: &mut SystemConn, token_hash: &[u8]) -> Result<Option<Uuid>, DatabaseError> {
+    Ok(refresh_tokens::table
+        .filter(refresh_tokens::token_hash.eq(token_hash))
+        .select(refresh_tokens::family_id)
+        .first(conn.raw())
+        .await
+        .optional()?)
+}
+
 /// Ends the family of a token, whatever its age. An unknown token changes nothing.
 ///
 /// # Errors
@@ -218,13 +310,7 @@ pub async fn revoke_family_of(
     token_hash: &[u8],
     now: DateTime<Utc>,
 ) -> Result<(), DatabaseError> {
-    let family_id: Option<Uuid> = refresh_tokens::table
-        .filter(refresh_tokens::token_hash.eq(token_hash))
-        .select(refresh_tokens::family_id)
-        .first(conn.raw())
-        .await
-        .optional()?;
-    match family_id {
+    match family_of(conn, token_hash).await? {
         Some(family_id) => revoke_family(conn, family_id, now).await,
         None => Ok(()),
     }

@@ -12,8 +12,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub const LIFETIME: TimeDelta = TimeDelta::days(7);
 /// How long a sign-in lasts at most, however often its token is renewed.
 pub const FAMILY_LIFETIME: TimeDelta = TimeDelta::days(30);
-/// How long the predecessor of an unused token still works: its answer may have been lost on the way.
-pub const GRACE: TimeDelta = TimeDelta::seconds(10);
 
 /// Says what the text is, to people and to scanners for leaked secrets.
 const PREFIX: &str = "upr_";

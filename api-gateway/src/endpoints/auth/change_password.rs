@@ -1,7 +1,8 @@
 //! `POST /api/auth/change-password`.
 
+use super::check_own_password;
 use crate::actor::NewcomerOrActor;
-use crate::error::{ApiError, Code, Problems};
+use crate::error::{ApiError, Problems};
 use crate::request::Body;
 use crate::state::State;
 use actix_web::{HttpResponse, post, web};
@@ -51,22 +52,7 @@ pub(crate) async fn change_password(
     problems.finish()?;
 
     let user_id = actor.user.id;
-    let credentials = state
-        .database
-        .system(async move |conn| {
-            accounts::credentials_of(conn, user_id)
-                .await
-                .map_err(ApiError::from)
-        })
-        .await?;
-    let is_right = state
-        .passwords
-        .verify(current, Some(&credentials.password_hash))
-        .await
-        .map_err(ApiError::internal)?;
-    if !is_right {
-        return Err(ApiError::new(Code::InvalidCredentials).detail("The current password is wrong."));
-    }
+    check_own_password(&state, user_id, &request.current_password).await?;
     let hash = state.passwords.hash(new).await.map_err(ApiError::internal)?;
     let (family_id, now) = (actor.family_id, Utc::now());
     state

@@ -1,20 +1,18 @@
 //! `POST /api/auth/login`.
 
-use super::{Me, Tokens, open_sign_in, tokens};
+use super::{Device, Me, SignedInAnswer, Tokens, open_sign_in};
 use crate::actor::Actor;
+use crate::cookies;
 use crate::error::{ApiError, Code};
 use crate::request::Body;
 use crate::state::State;
-use actix_web::http::header;
-use actix_web::{HttpRequest, post, web};
+use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::{SubsecRound as _, Utc};
 use database::accounts::{self, SignedIn};
 use identity::RefreshToken;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use utoipa::ToSchema;
-
-const MAX_USER_AGENT_CHARS: usize = 200;
 
 /// Who signs in.
 #[derive(Deserialize, ToSchema)]
@@ -24,7 +22,7 @@ struct LoginRequest {
     username: String,
     #[schema(value_type = String, format = Password)]
     password: SecretString,
-    /// Tokens as cookies; not supported yet.
+    /// For browsers: the tokens as cookies, and not in the body. What changes anything then needs `X-CSRF-Token`.
     #[serde(default)]
     use_cookies: bool,
 }
@@ -42,19 +40,18 @@ struct LoginRequest {
 #[post("/api/auth/login")]
 pub(crate) async fn login(
     state: web::Data<State>,
-    request: HttpRequest,
+    device: Device,
+    http: HttpRequest,
     body: Body<LoginRequest>,
-) -> Result<web::Json<Tokens>, ApiError> {
+) -> Result<HttpResponse, ApiError> {
     let LoginRequest {
         username,
         password,
         use_cookies,
     } = body.read()?;
     if use_cookies {
-        return Err(ApiError::not_supported(
-            "/use_cookies",
-            "Cookies are not supported yet; use bearer tokens.",
-        ));
+        // A page of others could sign a browser in as somebody else.
+        cookies::check_origin(&http, &state)?;
     }
     let name = username.trim().to_owned();
     let found = state
@@ -88,15 +85,10 @@ pub(crate) async fn login(
     let now = Utc::now().trunc_subsecs(6);
     let refresh_token = RefreshToken::generate();
     let issued = refresh_token.clone();
-    let user_agent: Option<String> = request
-        .headers()
-        .get(header::USER_AGENT)
-        .and_then(|value| value.to_str().ok())
-        .map(|text| text.chars().take(MAX_USER_AGENT_CHARS).collect());
     let (user, family_id) = state
         .database
         .system(async move |conn| {
-            let family_id = open_sign_in(conn, &signed_in, &issued, user_agent.as_deref(), now).await?;
+            let family_id = open_sign_in(conn, &signed_in, &issued, &device, now).await?;
             accounts::record_login(conn, signed_in.user.id, now).await?;
             let mut actor = Actor::new(signed_in, family_id);
             actor.user.last_login_at = Some(now);
@@ -104,5 +96,12 @@ pub(crate) async fn login(
         })
         .await?;
     tracing::info!(user_id = %user.id, "signed in");
-    tokens(&state, user, family_id, &refresh_token, now).map(web::Json)
+    let answer = SignedInAnswer {
+        user,
+        family_id,
+        refresh_token,
+        now,
+        uses_cookies: use_cookies,
+    };
+    answer.into_response(&state)
 }

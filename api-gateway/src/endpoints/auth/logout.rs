@@ -1,10 +1,12 @@
 //! `POST /api/auth/logout`.
 
+use super::refresh::{family_of_cookie, refresh_cookie};
 use crate::actor::NewcomerOrActor;
+use crate::cookies;
 use crate::error::{ApiError, Code};
 use crate::request::Body;
 use crate::state::State;
-use actix_web::{HttpResponse, post, web};
+use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::Utc;
 use database::refresh_tokens;
 use identity::RefreshToken;
@@ -24,11 +26,11 @@ struct LogoutRequest {
 
 /// End this sign-in: its access and refresh tokens count no more.
 ///
-/// The access token says which one, or else the refresh token in the body; one that is not known (any more) is as good
-/// as signed out.
+/// The access token says which one, or else the refresh token in the body or in the cookie; one that is not known (any
+/// more) is as good as signed out. Browsers forget their cookies.
 #[utoipa::path(
     tag = "sign-in",
-    security((), ("bearer" = [])),
+    security((), ("bearer" = []), ("cookie" = [])),
     request_body = Option<LogoutRequest>,
     responses((status = 204, description = "Signed out")),
 )]
@@ -36,6 +38,7 @@ struct LogoutRequest {
 pub(crate) async fn logout(
     state: web::Data<State>,
     caller: Result<NewcomerOrActor, ApiError>,
+    http: HttpRequest,
     body: Body<LogoutRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let request = body.read();
@@ -49,11 +52,17 @@ pub(crate) async fn logout(
                 .await?;
         }
         Err(refused) if refused.code() == Code::Unauthenticated => {
-            let presented = request
-                .ok()
-                .and_then(|request| request.refresh_token)
-                .ok_or(refused)?;
-            if let Some(token) = RefreshToken::parse(presented.expose_secret()) {
+            let presented = match request.ok().and_then(|request| request.refresh_token) {
+                Some(presented) => RefreshToken::parse(presented.expose_secret()),
+                None => {
+                    let cookie = refresh_cookie(&state, &http).ok_or(refused)?;
+                    if let Some(family_id) = family_of_cookie(&state, &http).await? {
+                        cookies::check(&http, &state, family_id)?;
+                    }
+                    Some(cookie)
+                }
+            };
+            if let Some(token) = presented {
                 let hash = token.hash();
                 state
                     .database
@@ -64,5 +73,9 @@ pub(crate) async fn logout(
         Err(error) => return Err(error),
     }
     state.sign_ins.forget();
-    Ok(HttpResponse::NoContent().finish())
+    let mut response = HttpResponse::NoContent();
+    for cookie in cookies::forgotten(&state) {
+        response.cookie(cookie);
+    }
+    Ok(response.finish())
 }

@@ -1,14 +1,22 @@
-//! Signing in and out. Cookies, sign-up, API keys and the second factor have their place here.
+//! Signing in and out. Sign-up, API keys and the second factor have their place here.
 
 mod change_password;
+mod csrf;
 mod login;
 mod logout;
 mod me;
 mod refresh;
+mod sign_ins;
+mod switch_company;
+mod update_me;
 
 use crate::actor::Actor;
-use crate::error::ApiError;
+use crate::cookies::Kind;
+use crate::error::{ApiError, Code};
 use crate::state::State;
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use chrono::{DateTime, Utc};
 use database::SystemConn;
 use database::accounts::{self, SignedIn};
@@ -17,17 +25,27 @@ use domain::{CompanyId, Permission, Role, UserId};
 use identity::RefreshToken;
 use identity::refresh::FAMILY_LIFETIME;
 use identity::tokens::Subject;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
+
+const MAX_USER_AGENT_CHARS: usize = 200;
 
 pub(crate) fn register(config: &mut ServiceConfig<'_>) {
     config
         .service(login::login)
         .service(refresh::refresh)
         .service(logout::logout)
+        .service(csrf::csrf)
         .service(me::me)
+        .service(update_me::update_me)
+        .service(sign_ins::list_sign_ins)
+        .service(sign_ins::end_sign_in)
+        .service(switch_company::switch_company)
         .service(change_password::change_password);
 }
 
@@ -110,10 +128,12 @@ fn shown_permissions(role: Role) -> Vec<&'static str> {
 /// A signed-in device's tokens.
 #[derive(Serialize, ToSchema)]
 struct Tokens {
-    /// Send it as `Authorization: Bearer …`.
-    access_token: String,
-    /// Exchange it for new tokens with `POST /api/auth/refresh`; good for one use.
-    refresh_token: String,
+    /// Send it as `Authorization: Bearer …`. Absent where it came as a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<String>,
+    /// Exchange it for new tokens with `POST /api/auth/refresh`; good for one use. Absent where it came as a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
     /// `Bearer`.
     token_type: &'static str,
     /// How long the access token is good for, in seconds.
@@ -121,12 +141,52 @@ struct Tokens {
     user: Me,
 }
 
+/// Where a request comes from, as it says itself.
+struct Device {
+    user_agent: Option<String>,
+}
+
+impl FromRequest for Device {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let user_agent = request.headers().get(header::USER_AGENT);
+        let user_agent = user_agent.and_then(|value| value.to_str().ok());
+        ready(Ok(Self {
+            user_agent: user_agent.map(|text| text.chars().take(MAX_USER_AGENT_CHARS).collect()),
+        }))
+    }
+}
+
+/// Goes on only with the person's own password, in a request that is signed in already.
+async fn check_own_password(state: &State, user_id: UserId, password: &SecretString) -> Result<(), ApiError> {
+    let credentials = state
+        .database
+        .system(async move |conn| {
+            accounts::credentials_of(conn, user_id)
+                .await
+                .map_err(ApiError::from)
+        })
+        .await?;
+    let is_right = state
+        .passwords
+        .verify(password.expose_secret(), Some(&credentials.password_hash))
+        .await
+        .map_err(ApiError::internal)?;
+    if is_right {
+        Ok(())
+    } else {
+        Err(ApiError::new(Code::InvalidCredentials).detail("The current password is wrong."))
+    }
+}
+
 /// Opens a sign-in for a person, with its first refresh token.
 async fn open_sign_in(
     conn: &mut SystemConn,
     signed_in: &SignedIn,
     refresh_token: &RefreshToken,
-    user_agent: Option<&str>,
+    device: &Device,
     now: DateTime<Utc>,
 ) -> Result<Uuid, ApiError> {
     let family = NewFamily {
@@ -135,31 +195,48 @@ async fn open_sign_in(
         token_hash: &refresh_token.hash(),
         expires_at: now + identity::refresh::LIFETIME,
         family_expires_at: now + FAMILY_LIFETIME,
-        user_agent,
+        user_agent: device.user_agent.as_deref(),
     };
     Ok(refresh_tokens::open_family(conn, &family, now).await?)
 }
 
-/// The answer to a sign-in or refresh.
-fn tokens(
-    state: &State,
+/// Somebody has signed in, or goes on.
+struct SignedInAnswer {
     user: Me,
     family_id: Uuid,
-    refresh_token: &RefreshToken,
+    refresh_token: RefreshToken,
     now: DateTime<Utc>,
-) -> Result<Tokens, ApiError> {
-    let subject = Subject {
-        user_id: user.id,
-        company_id: user.company.id,
-        role: Some(user.role),
-        sign_in_id: family_id,
-    };
-    let access_token = state.signer.issue(&subject, now).map_err(ApiError::internal)?;
-    Ok(Tokens {
-        access_token: access_token.text,
-        refresh_token: refresh_token.expose().to_owned(),
-        token_type: "Bearer",
-        expires_in: access_token.expires_in_s,
-        user,
-    })
+    /// Tokens as cookies, and not in the body.
+    uses_cookies: bool,
+}
+
+impl SignedInAnswer {
+    /// [`Tokens`], or cookies.
+    fn into_response(self, state: &State) -> Result<HttpResponse, ApiError> {
+        let subject = Subject {
+            user_id: self.user.id,
+            company_id: self.user.company.id,
+            role: Some(self.user.role),
+            sign_in_id: self.family_id,
+        };
+        let access_token = state
+            .signer
+            .issue(&subject, self.now)
+            .map_err(ApiError::internal)?;
+        let mut response = HttpResponse::Ok();
+        let in_body = |token: &str| (!self.uses_cookies).then(|| token.to_owned());
+        if self.uses_cookies {
+            let lifetime_s = identity::refresh::LIFETIME.num_seconds();
+            response
+                .cookie(Kind::Access.cookie(state, &access_token.text, access_token.expires_in_s))
+                .cookie(Kind::Refresh.cookie(state, self.refresh_token.expose(), lifetime_s));
+        }
+        Ok(response.json(Tokens {
+            access_token: in_body(&access_token.text),
+            refresh_token: in_body(self.refresh_token.expose()),
+            token_type: "Bearer",
+            expires_in: access_token.expires_in_s,
+            user: self.user,
+        }))
+    }
 }

@@ -1,45 +1,61 @@
 //! `POST /api/auth/refresh`.
 
-use super::{Me, Tokens, tokens};
+use super::{Me, SignedInAnswer, Tokens};
 use crate::actor::Actor;
+use crate::cookies::{self, Kind};
 use crate::error::{ApiError, Code};
 use crate::request::Body;
 use crate::state::State;
-use actix_web::{post, web};
+use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::Utc;
 use database::refresh_tokens::{self, Rotation};
 use identity::RefreshToken;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// The token to exchange.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RefreshRequest {
-    #[schema(value_type = String, format = Password)]
-    refresh_token: SecretString,
+    /// Absent: the one in the cookie.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = Password)]
+    refresh_token: Option<SecretString>,
 }
 
 /// Exchange a refresh token for new tokens.
 ///
 /// A refresh token is good for one use. One that comes back ends the sign-in on that device, except within ten
 /// seconds and while its successor is unused: then the answer was lost, and another one is given.
+///
+/// From a cookie, it is exchanged for cookies, and needs `X-CSRF-Token`.
 #[utoipa::path(
     tag = "sign-in",
     security(()),
-    request_body = RefreshRequest,
+    request_body = Option<RefreshRequest>,
     responses((status = 200, description = "New tokens", body = Tokens)),
 )]
 #[post("/api/auth/refresh")]
 pub(crate) async fn refresh(
     state: web::Data<State>,
+    request: HttpRequest,
     body: Body<RefreshRequest>,
-) -> Result<web::Json<Tokens>, ApiError> {
-    let request = body.read()?;
+) -> Result<HttpResponse, ApiError> {
     let refused =
         || ApiError::new(Code::Unauthenticated).detail("The refresh token is not valid (any more).");
-    let presented = RefreshToken::parse(request.refresh_token.expose_secret()).ok_or_else(refused)?;
+    let given = body.read()?.refresh_token;
+    let uses_cookies = given.is_none();
+    let presented = match given {
+        Some(given) => RefreshToken::parse(given.expose_secret()),
+        None => {
+            let family_id = family_of_cookie(&state, &request).await?.ok_or_else(refused)?;
+            cookies::check(&request, &state, family_id)?;
+            refresh_cookie(&state, &request)
+        }
+    };
+    let presented = presented.ok_or_else(refused)?;
     let successor = RefreshToken::generate();
     let (old, new) = (presented.hash(), successor.hash());
     let now = Utc::now();
@@ -63,5 +79,33 @@ pub(crate) async fn refresh(
         state.sign_ins.forget();
         return Err(refused());
     };
-    tokens(&state, user, family_id, &successor, now).map(web::Json)
+    let answer = SignedInAnswer {
+        user,
+        family_id,
+        refresh_token: successor,
+        now,
+        uses_cookies,
+    };
+    answer.into_response(&state)
+}
+
+/// The refresh token in the request's cookie.
+pub(super) fn refresh_cookie(state: &State, request: &HttpRequest) -> Option<RefreshToken> {
+    RefreshToken::parse(&Kind::Refresh.token(request, state)?)
+}
+
+/// The sign-in of the refresh token in the request's cookie, whether or not it can still be used.
+pub(super) async fn family_of_cookie(state: &State, request: &HttpRequest) -> Result<Option<Uuid>, ApiError> {
+    let Some(token) = refresh_cookie(state, request) else {
+        return Ok(None);
+    };
+    let hash = token.hash();
+    state
+        .database
+        .system(async move |conn| {
+            refresh_tokens::family_of(conn, &hash)
+                .await
+                .map_err(ApiError::from)
+        })
+        .await
 }
