@@ -80,17 +80,22 @@ pub async fn write(lease: &Arc<Lease>, order: &WorkOrder) -> Result<Option<Writt
                     tracing::info!(session_id = %lease.claim.session_id, size_bytes = seal.size_bytes, "receipt written");
                     (Some(seal), None)
                 }
-                Target::Lost(detail) => (Some(seal), Some(detail)),
+                Target::Lost { detail, may_be_there } => (Some(seal), Some((detail, may_be_there))),
             }
         }
         Err(NoKey::Database(error)) => return Err(JobFailure::Database(error)),
-        Err(error) => (None, Some(error.to_string())),
+        Err(error) => (None, Some((error.to_string(), false))),
     };
     let missing = match missing {
         None => None,
-        Some(detail) => {
+        Some((detail, may_be_there)) => {
             tracing::error!(session_id = %lease.claim.session_id, "the receipt is not in the bucket: {detail}");
-            Some(match withdraw(lease, &object).await? {
+            let still = if may_be_there || has_predecessor(lease) {
+                withdraw(lease, &object).await?
+            } else {
+                None
+            };
+            Some(match still {
                 Some(still) => format!("{detail}; {still}"),
                 None => detail,
             })
@@ -105,7 +110,6 @@ async fn withdraw(
     object: &Result<ReceiptObject, String>,
 ) -> Result<Option<String>, JobFailure> {
     let cause = match object {
-        Err(_) if !has_predecessor(lease) => return Ok(None),
         Err(detail) => detail.clone(),
         Ok(object) => {
             let withdrawal = tokio::time::timeout(WITHDRAWAL_PATIENCE, object.withdraw());
@@ -172,8 +176,12 @@ async fn begin(lease: &Lease, order: &WorkOrder) -> Result<Due, JobFailure> {
 /// Where a receipt goes.
 enum Target {
     Open(Box<ObjectWriter>),
-    /// It goes nowhere, for this cause; what is recorded of it is worked out all the same.
-    Lost(String),
+    /// It goes nowhere; what is recorded of it is worked out all the same.
+    Lost {
+        detail: String,
+        /// It was to be completed, and nobody knows what became of that.
+        may_be_there: bool,
+    },
 }
 
 impl Target {
@@ -185,12 +193,19 @@ impl Target {
     ) -> Result<Self, JobFailure> {
         let object = match object {
             Ok(object) => object,
-            Err(detail) => return Ok(Self::Lost(detail.clone())),
+            Err(detail) => return Ok(Self::lost(detail.clone())),
         };
         match lease.keep(async { Ok(object.open().await) }).await? {
             Ok(writer) => Ok(Self::Open(Box::new(writer))),
             Err(Trouble::Job(failure)) => Err(failure),
-            Err(Trouble::Store(error)) => Ok(Self::Lost(refused(&error, is_patient)?)),
+            Err(Trouble::Store(error)) => Ok(Self::lost(refused(&error, is_patient)?)),
+        }
+    }
+
+    fn lost(detail: String) -> Self {
+        Self::Lost {
+            detail,
+            may_be_there: false,
         }
     }
 
@@ -199,7 +214,8 @@ impl Target {
         if let Self::Open(object) = self
             && let Err(error) = object.write(buffer).await
         {
-            self.lose(&error, is_patient).await?;
+            self.close().await;
+            *self = Self::lost(refused(&error, is_patient)?);
         }
         buffer.clear();
         Ok(())
@@ -208,19 +224,18 @@ impl Target {
     /// Makes the object.
     async fn finish(&mut self, is_patient: bool) -> Result<(), JobFailure> {
         let Self::Open(object) = self else { return Ok(()) };
-        match object.finish().await {
-            Ok(stored) if stored.checksum.is_some() => Ok(()),
-            Ok(_) => {
-                *self = Self::Lost("the store did not confirm its checksum".to_owned());
-                Ok(())
+        let detail = match object.finish().await {
+            Ok(stored) if stored.checksum.is_some() => return Ok(()),
+            Ok(_) => "the store did not confirm its checksum".to_owned(),
+            Err(error) => {
+                self.close().await;
+                refused(&error, is_patient)?
             }
-            Err(error) => self.lose(&error, is_patient).await,
-        }
-    }
-
-    async fn lose(&mut self, error: &StorageError, is_patient: bool) -> Result<(), JobFailure> {
-        self.close().await;
-        *self = Self::Lost(refused(error, is_patient)?);
+        };
+        *self = Self::Lost {
+            detail,
+            may_be_there: true,
+        };
         Ok(())
     }
 

@@ -4,7 +4,8 @@
 //! first closes those that are open on its key; so a worker that was frozen and wakes has nothing left that it could
 //! complete. For that, each asks the database *between* two requests whether it still has the job: between looking for
 //! what is open and closing it (what it saw is then of earlier holders), and between opening its own and completing it
-//! (whoever comes later then finds it).
+//! (whoever comes later then finds it). A DELETE cannot be closed by others: one that is frozen between its last question
+//! and that very request may delete the receipt of a later run. The API still has that, signed.
 
 use crate::lease::Lease;
 use crate::worker::JobFailure;
@@ -98,16 +99,29 @@ impl ReceiptObject {
         }
         self.lease.renew().await?;
         match self.bucket.delete(&self.key).await {
-            Err(error) if error.kind() == StorageErrorKind::AccessDenied => {
-                let mut note = self.open().await?;
-                note.write(withdrawn().as_bytes()).await?;
-                self.lease.renew().await?;
-                note.finish().await?;
-            }
+            Err(error) if error.kind() == StorageErrorKind::AccessDenied => self.write_note().await?,
             deleted => deleted?,
         }
         tracing::info!(session_id = %self.lease.claim.session_id, "an earlier receipt was withdrawn");
         Ok(())
+    }
+
+    /// Writes over what may not be deleted. Leaves no upload open, where that can be had.
+    async fn write_note(&self) -> Result<(), Trouble> {
+        let mut note = self.open().await?;
+        let written = async {
+            note.write(withdrawn().as_bytes()).await?;
+            self.lease.renew().await?;
+            note.finish().await?;
+            Ok(())
+        };
+        let written = written.await;
+        if written.is_err()
+            && let Err(error) = note.abort().await
+        {
+            tracing::warn!("a multipart upload over a receipt may stay open: {error}");
+        }
+        written
     }
 
     /// Closes the uploads of earlier holders.

@@ -161,8 +161,10 @@ impl<'a> Batch<'a> {
     }
 
     async fn add(&mut self, event: ScanEvent) -> Result<(), JobFailure> {
-        if self.lease.renewed().elapsed() >= self.lease.renew_after() {
-            self.lease.renew().await?;
+        if self.lease.renewed().elapsed() >= self.lease.renew_after()
+            && self.lease.renew().await? != StopFlag::Run
+        {
+            return Err(JobFailure::Stopped);
         }
         if let ScanEvent::File(found) = &event
             && self.is_recorded(&found.path)

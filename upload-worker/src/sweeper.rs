@@ -34,15 +34,14 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
 async fn sweep(worker: &Worker, pace: Duration, watched: &mut Watched) -> Result<(), DatabaseError> {
     let (database, queue) = (&worker.database, &worker.queue);
     let expired = expire(database, worker.lease, watched).await?;
+    let mut pushed = queue.push(&expired).await.map_err(Into::into);
     // A little less than the pace: else a worker alone would often come just too early.
-    let pushed = if queue.take_sweep(pace.mul_f32(0.9)).await.unwrap_or(true) {
-        match settle(database).await? {
-            Some(finishes) => push_all(database, queue, &[expired, finishes].concat()).await,
-            None => Ok(()), // another worker sweeps
-        }
-    } else {
-        queue.push(&expired).await.map_err(Into::into)
-    };
+    if queue.take_sweep(pace.mul_f32(0.9)).await.unwrap_or(true)
+        // Otherwise another worker sweeps.
+        && let Some(finishes) = settle(database).await?
+    {
+        pushed = pushed.and(push_all(database, queue, &finishes).await);
+    }
     if let Err(error) = pushed {
         tracing::warn!("cannot push what waits, the next sweep will: {error:#}");
     }

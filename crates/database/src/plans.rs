@@ -154,24 +154,31 @@ async fn add_files(
             files: unsigned(group.files),
             size_bytes: unsigned(group.size_bytes),
         };
+        // A word of a later version has no place in a plan, and keeps no session from its end.
         match (group.planned, group.error_code) {
-            (Some(planned), _) => match planned.parse()? {
-                Planned::Send => plan.send = plan.send + amount,
-                Planned::Overwrite => {
+            (Some(planned), _) => match planned.parse() {
+                Err(_) => return Ok(false),
+                Ok(Planned::Send) => plan.send = plan.send + amount,
+                Ok(Planned::Overwrite) => {
                     plan.send = plan.send + amount;
                     plan.overwrite = Some(amount);
                 }
-                Planned::Compare => plan.compare = amount,
+                Ok(Planned::Compare) => plan.compare = amount,
             },
-            (None, Some(error_code)) => plan.add_not_sent(
-                group.status.parse()?,
-                NotSent {
-                    error_code: error_code.parse()?,
-                    count: amount.files,
-                    size_bytes: amount.size_bytes,
-                    example_paths: group.example_paths,
-                },
-            ),
+            (None, Some(error_code)) => {
+                let Ok(error_code) = error_code.parse() else {
+                    return Ok(false);
+                };
+                plan.add_not_sent(
+                    group.status.parse()?,
+                    NotSent {
+                        error_code,
+                        count: amount.files,
+                        size_bytes: amount.size_bytes,
+                        example_paths: group.example_paths,
+                    },
+                );
+            }
             (None, None) => return Ok(false),
         }
     }

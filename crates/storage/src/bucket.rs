@@ -220,7 +220,8 @@ impl Bucket {
         }
     }
 
-    /// One page of the objects whose keys begin with `prefix`, in the order of the keys' bytes.
+    /// One page of the objects whose keys begin with `prefix`, in the order of the keys' bytes. Some stores begin at the
+    /// start whatever [`ListFrom::After`] says.
     ///
     /// # Errors
     /// When the store does not list, after all attempts.
@@ -237,12 +238,8 @@ impl Bucket {
             .send(&call)
             .await
             .map_err(|failed| self.error(&call, failed))?;
-        let after = match from {
-            ListFrom::After(key) => key,
-            ListFrom::Start | ListFrom::Page(_) => "",
-        };
         xml::list_page(&reply.body)
-            .and_then(|page| in_order(page, prefix, after))
+            .and_then(|page| in_order(page, prefix))
             .map_err(|failure| self.error(&call, failed_after(reply.attempts, failure)))
     }
 
@@ -304,8 +301,8 @@ impl Bucket {
 }
 
 /// Whoever compares with a listing relies on its order, which not every store keeps (S3's directory buckets do not).
-fn in_order(page: ListPage, prefix: &str, after: &str) -> Result<ListPage, Failure> {
-    let mut before = after;
+fn in_order(page: ListPage, prefix: &str) -> Result<ListPage, Failure> {
+    let mut before = "";
     for object in &page.objects {
         if *object.key <= *before || !object.key.starts_with(prefix) {
             let detail = format!("the listing of {prefix:?} has {:?} after {before:?}", object.key);
@@ -332,11 +329,11 @@ pub(crate) fn ascii(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// A value that reaches the store as it was signed: printable, without spaces that are trimmed or merged.
 fn class_header(class: &str) -> Result<HeaderValue, ConfigError> {
     header_value(class).ok_or(ConfigError::Value("the storage class"))
 }
 
+/// A value that reaches the store as it was signed: printable, without spaces that are trimmed or merged.
 pub(crate) fn header_value(text: &str) -> Option<HeaderValue> {
     let printable = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
     let kept = !text.is_empty() && text.trim() == text && !text.contains("  ");

@@ -4,6 +4,7 @@
 use crate::fair::Permit;
 use bytes::Bytes;
 use memmap2::MmapMut;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Smaller buffers come from the allocator, which keeps them by itself.
@@ -23,8 +24,15 @@ pub(crate) fn size_of_buffer(bytes: usize) -> usize {
 /// The buffers that nobody uses at this moment.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
+    idle: Mutex<Idle>,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
     /// The one used last comes last: the processor's cache may still have it.
-    idle: Mutex<Vec<MmapMut>>,
+    maps: VecDeque<MmapMut>,
+    /// Of all of them.
+    bytes: u64,
 }
 
 /// Memory with anything in it, of its holder alone; given back when dropped.
@@ -52,15 +60,7 @@ impl Buffers {
     /// A buffer of `len` bytes. What is idle then is no more than `free_bytes`; what was not used for the longest time goes
     /// back to the system first.
     pub(crate) fn buffer(self: &Arc<Self>, len: usize, permit: Permit, free_bytes: u64) -> Buffer {
-        let size = size_of_buffer(len);
-        let mut idle = self.idle();
-        let fitting = idle.iter().rposition(|map| map.len() == size);
-        let fitting = fitting.map(|index| idle.remove(index));
-        let mut surplus = Vec::new();
-        while idle.iter().map(|map| map.len() as u64).sum::<u64>() > free_bytes {
-            surplus.push(idle.remove(0));
-        }
-        drop(idle);
+        let (fitting, surplus) = self.idle().take(len, free_bytes);
         drop(surplus);
         let lent = |map| {
             Memory::Lent(Lent {
@@ -71,7 +71,7 @@ impl Buffers {
         let memory = if len < LEAST_LENT_BYTES {
             Memory::Own(vec![0; len])
         } else {
-            let map = fitting.map_or_else(|| MmapMut::map_anon(size), Ok);
+            let map = fitting.map_or_else(|| MmapMut::map_anon(size_of_buffer(len)), Ok);
             map.map_or_else(|_no_more_maps| Memory::Own(vec![0; len]), lent)
         };
         Buffer {
@@ -81,8 +81,35 @@ impl Buffers {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<MmapMut>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Idle {
+    fn add(&mut self, map: MmapMut) {
+        self.bytes += map.len() as u64;
+        self.maps.push_back(map);
+    }
+
+    /// One for a buffer of `len` bytes, and what is too much then.
+    fn take(&mut self, len: usize, free_bytes: u64) -> (Option<MmapMut>, Vec<MmapMut>) {
+        let fitting = if len < LEAST_LENT_BYTES {
+            None
+        } else {
+            let size = size_of_buffer(len);
+            self.maps.iter().rposition(|map| map.len() == size)
+        };
+        let fitting = fitting.and_then(|index| self.maps.remove(index));
+        self.bytes -= fitting.as_ref().map_or(0, |map| map.len() as u64);
+        let mut surplus = Vec::new();
+        while self.bytes > free_bytes
+            && let Some(oldest) = self.maps.pop_front()
+        {
+            self.bytes -= oldest.len() as u64;
+            surplus.push(oldest);
+        }
+        (fitting, surplus)
     }
 }
 
@@ -120,7 +147,7 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let (Some(map), Some(home)) = (self.map.take(), self.home.upgrade()) {
-            home.idle().push(map);
+            home.idle().add(map);
         }
     }
 }
@@ -134,8 +161,11 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     impl Buffers {
-        fn idle_bytes(&self) -> usize {
-            self.idle().iter().map(|map| map.len()).sum()
+        pub(crate) fn idle_bytes(&self) -> usize {
+            let idle = self.idle();
+            let bytes = idle.maps.iter().map(|map| map.len()).sum();
+            assert_eq!(bytes as u64, idle.bytes);
+            bytes
         }
     }
 

@@ -229,6 +229,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_use_and_what_is_idle_keep_to_the_budget() {
+        const MIB: usize = 1 << 20;
+        let engine = Engine::new(8, 32 << 20);
+        let party = engine.party(CompanyId::new());
+        let taken = || engine.memory_in_use_bytes() as usize + party.buffers.idle_bytes();
+        drop([(); 3].map(|()| party.try_buffer(8 * MIB).unwrap()));
+        assert_eq!((taken(), party.buffers.idle_bytes()), (24 * MIB, 24 * MIB));
+        let other = party.try_buffer(16 * MIB).unwrap();
+        assert_eq!((taken(), party.buffers.idle_bytes()), (32 * MIB, 16 * MIB));
+        let _small = party.try_buffer(1000).unwrap();
+        assert!(taken() <= 32 * MIB, "{}", taken());
+        drop(other);
+        drop(party);
+        let again = engine.party(CompanyId::new());
+        assert_eq!(
+            again.buffers.idle_bytes(),
+            0,
+            "nothing is kept while nothing is sent"
+        );
+    }
+
+    #[test]
     fn calls_of_a_session_share_one_limit_while_they_last() {
         let engine = Engine::new(8, 1 << 20);
         let one = engine.share("session", 2);

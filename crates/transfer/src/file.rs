@@ -171,10 +171,12 @@ pub(crate) async fn send<E: Events>(
     FileEnd::Done { outcome, fatal }
 }
 
-async fn send_small<E: Events>(call: &Arc<Call<E>>, file: &PlannedFile, key: String, slot: Slot) -> Sent {
+async fn send_small<E: Events>(call: &Arc<Call<E>>, file: &PlannedFile, key: String, mut slot: Slot) -> Sent {
     let limit_bytes = call.plan.settings.part_size_bytes;
     let mut reserved_bytes = file.size_bytes;
     let mut is_started = false;
+    // One that may be there already was admitted to be compared, and not to send.
+    let mut is_charged = file.existing.is_none() || call.plan.settings.bandwidth_limit_bytes_per_s.is_none();
     for tries in 1..=READ_TRIES {
         let buffer = match call.buffer(reserved_bytes).await {
             Ok(buffer) if call.may_start() => buffer,
@@ -200,8 +202,15 @@ async fn send_small<E: Events>(call: &Arc<Call<E>>, file: &PlannedFile, key: Str
                         checksum,
                     };
                 }
-                if file.existing.is_some() {
-                    call.may_send(stamp.size_bytes).await;
+                if !is_charged {
+                    // Whoever waits for bandwidth holds nothing that others need: it is read once more then.
+                    drop((bytes, slot));
+                    slot = match call.slot_to_send(stamp.size_bytes).await {
+                        Ok(slot) => slot,
+                        Err(Stopped) => return Sent::Pending,
+                    };
+                    is_charged = true;
+                    continue;
                 }
                 return put(call, file, &key, bytes, checksum, stamp).await;
             }

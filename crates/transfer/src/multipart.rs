@@ -67,6 +67,8 @@ pub(crate) async fn send<E: Events>(
                 Ok(false) | Err(Unread::Changed) => {}
                 Err(Unread::Failed(failure)) => return failed(call, &key, None, failure).await,
             }
+            // It was admitted to be compared, and not to send: its first part waits for bandwidth like the others.
+            slot = None;
             if !call.may_start() {
                 return stopped(call, &key, None).await;
             }

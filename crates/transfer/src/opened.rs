@@ -12,7 +12,7 @@ use storage::{Checksum, Hasher};
 
 /// Timestamps of files move in ticks. Two changes within one tick look like one, so a file that was changed
 /// this recently is not yet taken; the longest tick in use is 10 ms.
-const SETTLING: Duration = Duration::from_millis(20);
+pub(crate) const SETTLING: Duration = Duration::from_millis(20);
 /// How much is read at once: what was read is hashed while the processor's cache still has it.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -45,12 +45,10 @@ impl Stamp {
         }
     }
 
-    fn is_settling(&self) -> bool {
+    fn is_settling(&self, now: SystemTime) -> bool {
         let changed_at =
             UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.changed_at_ns).unwrap_or_default());
-        SystemTime::now()
-            .duration_since(changed_at)
-            .is_ok_and(|age| age < SETTLING)
+        now.duration_since(changed_at).is_ok_and(|age| age < SETTLING)
     }
 }
 
@@ -70,7 +68,7 @@ impl Opened {
             return Err(Unread::Failed(Failure::new(FileErrorCode::SpecialFile, detail)));
         }
         let stamp = Stamp::of(&found);
-        if stamp.is_settling() {
+        if stamp.is_settling(SystemTime::now()) {
             return Err(Unread::Changed);
         }
         Ok(Self { file, stamp })
@@ -285,22 +283,20 @@ pub(crate) mod tests {
 
     #[test]
     fn a_file_that_was_changed_just_now_is_not_taken() {
+        let now = SystemTime::now();
         let stamp = |age: Duration| Stamp {
             size_bytes: 0,
             modified_at_ns: 0,
-            changed_at_ns: (SystemTime::now() - age)
-                .duration_since(UNIX_EPOCH)
-                .unwrap()
-                .as_nanos() as i64,
+            changed_at_ns: (now - age).duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64,
         };
-        assert!(stamp(Duration::ZERO).is_settling());
-        assert!(!stamp(SETTLING * 2).is_settling());
+        assert!(stamp(Duration::ZERO).is_settling(now));
+        assert!(!stamp(SETTLING).is_settling(now));
         // A clock that is ahead says nothing.
         let ahead = Stamp {
             changed_at_ns: i64::MAX,
             ..stamp(Duration::ZERO)
         };
-        assert!(!ahead.is_settling());
+        assert!(!ahead.is_settling(now));
     }
 
     #[test]

@@ -462,3 +462,33 @@ fn nothing_shows_a_secret() {
     let shown = format!("{config:?} {:?}", Bucket::open(config.clone()).unwrap());
     assert!(!shown.contains("testsecret"), "{shown}");
 }
+
+fn listing(keys: [&str; 2]) -> Act {
+    let contents = keys.map(|key| format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>"));
+    let body = format!("<ListBucketResult>{}</ListBucketResult>", contents.concat());
+    Act::Answer(http::Response::new(Bytes::from(body)))
+}
+
+/// Whoever compares with a listing would take what comes too late for missing.
+#[tokio::test]
+async fn a_listing_out_of_order_is_refused_and_one_that_begins_at_the_start_is_not() {
+    for (keys, is_good) in [
+        (["p/a", "p/b"], true),
+        (["p/b", "p/a"], false),
+        (["p/a", "p/a"], false),
+        (["p/a", "q"], false),
+    ] {
+        let server = Faulty::start(move |_, _| listing(keys)).await;
+        let bucket = server.bucket("photos");
+        for from in [ListFrom::Start, ListFrom::After("p/a"), ListFrom::Page("next")] {
+            let listed = bucket.list("p/", from).await;
+            match listed {
+                Ok(page) => assert!(is_good && page.objects.len() == 2, "{keys:?}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), StorageErrorKind::InvalidResponse);
+                    assert!(!is_good, "{error}");
+                }
+            }
+        }
+    }
+}

@@ -73,17 +73,25 @@ impl ObjectStore {
         }
         let mut comparing = match Recorded::of(file, part_size_bytes) {
             Ok(recorded) => Comparing::from(recorded),
-            Err(_) if is_same_etag(file, &object.info) => return Ok(Finding::Same),
-            Err(detail) => return Ok(Finding::Unchecked(detail)),
+            Err(detail) => return Ok(unchecked(detail, file, &object.info)),
         };
         while let Some(piece) = object.body.next().await {
             comparing.update(&piece?);
         }
         Ok(match comparing.finish() {
-            // What was read is the very object that was recorded.
-            Finding::Unchecked(_) if is_same_etag(file, &object.info) => Finding::Same,
+            Finding::Unchecked(detail) => unchecked(detail, file, &object.info),
             finding => finding,
         })
+    }
+}
+
+/// An object of which nothing was proved by its bytes. The recorded `ETag` must do where no checksum was recorded; where one
+/// was, a store may tell that of bytes that it has no more.
+fn unchecked(detail: String, file: &RecordedFile, object: &ObjectInfo) -> Finding {
+    match is_same_etag(file, object) {
+        true if file.checksum.is_none() => Finding::Same,
+        true => Finding::Unchecked(format!("{detail}; the store tells the ETag that was recorded")),
+        false => Finding::Unchecked(detail),
     }
 }
 
@@ -161,5 +169,31 @@ mod tests {
         assert_eq!(compared(&same, "copied"), Finding::Same);
         assert!(matches!(compared(&other, "copied"), Finding::Unchecked(_)));
         assert_eq!(compared(&other, "recorded"), Finding::Same);
+    }
+
+    #[test]
+    fn a_recorded_etag_does_where_no_checksum_was_recorded() {
+        let file = |checksum: Option<&str>| RecordedFile {
+            path: PathText::from_bytes(b"a"),
+            key: "a".into(),
+            size_bytes: SIZE_BYTES,
+            checksum: checksum.map(str::to_owned),
+            etag: Some("recorded".into()),
+        };
+        let object = |etag: &str| ObjectInfo {
+            size_bytes: SIZE_BYTES,
+            etag: Some(etag.to_owned()),
+            checksum: None,
+            checksum_is_composite: false,
+            metadata: BTreeMap::new(),
+            token: None,
+            content_type: None,
+            last_modified: None,
+        };
+        let found = |checksum, etag| unchecked("why".to_owned(), &file(checksum), &object(etag));
+        assert_eq!(found(None, "recorded"), Finding::Same);
+        for (checksum, etag) in [(None, "other"), (Some("crc32c:4waSgw==-2"), "recorded")] {
+            assert!(matches!(found(checksum, etag), Finding::Unchecked(_)), "{etag}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
 use storage::{Hasher, WriteOptions};
-use transfer::{Engine, Filter, PlannedFile, ScanEvent, ScanOptions, scan};
+use transfer::{Engine, Existing, Filter, PlannedFile, ScanEvent, ScanOptions, scan};
 
 #[tokio::test]
 async fn sizes_around_the_part_size_arrive() {
@@ -341,4 +341,43 @@ async fn a_session_has_its_share_and_uses_it() {
     assert_eq!((one.not_started.len(), other.not_started.len()), (0, 0));
     assert_eq!(world.proxy.count(Kind::Put).arrived, 20);
     assert_eq!(world.proxy.count(Kind::Put).most_in_flight, 3);
+}
+
+/// Only what is sent costs bandwidth, and whoever waits for it holds no place.
+#[tokio::test]
+async fn what_is_compared_is_charged_when_it_differs() {
+    let mut world = World::new().await;
+    world.settings.bandwidth_limit_bytes_per_s = Some(1 << 40);
+    let sizes = [1000, 1001, PART + 7, PART + 8];
+    let files = (0..).zip(sizes).map(|(number, size)| {
+        let name = format!("f{size}");
+        let content = world.write(&name, size);
+        let recorded = if size % 2 == 0 { &content[..] } else { b"other" };
+        PlannedFile {
+            existing: Some(Existing {
+                etag: None,
+                checksum: Some(Hasher::of(ChecksumKind::Crc64nvme, recorded).to_string()),
+            }),
+            ..planned(number, &name, size)
+        }
+    });
+    let recorder = Arc::new(Recorder {
+        engine: Some(world.engine.clone()),
+        ..Recorder::default()
+    });
+    let summary = world.upload_to(files.collect(), Arc::clone(&recorder)).await;
+    assert_eq!(summary, transfer::Summary::default());
+    let outcomes = recorder.outcomes.lock().unwrap();
+    for outcome in &*outcomes {
+        let is_same = outcome.size_bytes % 2 == 0;
+        assert_eq!(
+            outcome.status == domain::FileStatus::Skipped,
+            is_same,
+            "{outcome:?}"
+        );
+    }
+    let mut charged = recorder.charged.lock().unwrap().clone();
+    charged.retain(|bytes| *bytes > 0);
+    charged.sort_unstable();
+    assert_eq!(charged, [7, 1001, PART as u64]);
 }
