@@ -4,21 +4,14 @@
 //! when the object was stored; what earlier sessions of the cycle recorded tells which version of the file that was.
 
 use crate::lease::Lease;
+use crate::records::{Record, Records, stamp};
 use crate::worker::JobFailure;
 use chrono::{DateTime, Utc};
 use database::TenantConn;
-use database::jobs::{self, DeliveredFile, FoundFile, JobError, ObjectMarks, WorkOrder};
+use database::jobs::{self, FoundFile, JobError, ObjectMarks, WorkOrder};
 use domain::{Compare, FileErrorCode, FileStatus, OnExisting, Planned};
 use storage::ListedObject;
 use transfer::{Listing, Look};
-use twox_hash::XxHash3_128;
-
-/// How many earlier sessions are looked into.
-const MAX_SESSIONS: i64 = 100;
-/// How many recorded files are remembered, the latest first; some 100 bytes each. Others are sent again.
-const MAX_RECORDS: usize = 1_000_000;
-/// How many are read at a time.
-const PAGE: i64 = 10_000;
 
 /// The bucket beside the walk.
 pub struct Existing<'a> {
@@ -208,129 +201,11 @@ fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())
 }
 
-/// What other sessions of the cycle delivered: which version of a file an object has, by key and ETag.
-#[derive(Default)]
-struct Records {
-    delivered: Vec<Record>,
-    /// Hashes of all keys that they wrote, or tried to. Two keys with one hash are taken for one: then more is sent.
-    keys: Vec<u64>,
-    /// There were more than are remembered, or are recorded by now: any key may be one of theirs.
-    is_cut: bool,
-}
-
-struct Record {
-    /// Of the key and the ETag: the object that was stored then.
-    object: u128,
-    /// The version that was sent.
-    stamp: Stamp,
-    checksum: Option<Box<str>>,
-}
-
-impl Records {
-    async fn load(lease: &Lease) -> Result<Self, JobFailure> {
-        let sessions = lease
-            .transact(|claim, _| {
-                async move |conn: &mut TenantConn| {
-                    Ok(jobs::earlier_sessions(conn, &claim, MAX_SESSIONS).await?)
-                }
-            })
-            .await?;
-        let mut records = Self {
-            is_cut: i64::try_from(sessions.len()).is_ok_and(|count| count >= MAX_SESSIONS),
-            ..Self::default()
-        };
-        for (session_id, key_prefix) in sessions {
-            let mut after = 0;
-            loop {
-                let page = lease
-                    .transact(|_, _| {
-                        async move |conn: &mut TenantConn| {
-                            Ok(jobs::delivered_files(conn, session_id, after, PAGE).await?)
-                        }
-                    })
-                    .await?;
-                let Some(last) = page.last() else { break };
-                after = last.number;
-                for file in page {
-                    records.add(&key_prefix, file);
-                }
-                if lease.renewed().elapsed() >= lease.renew_after() {
-                    lease.renew().await?;
-                }
-                if records.keys.len() >= MAX_RECORDS {
-                    tracing::info!(session_id = %lease.claim.session_id, "other sessions recorded more files than are remembered");
-                    records.is_cut = true;
-                    return Ok(records.sorted());
-                }
-            }
-        }
-        records.is_cut |= lease
-            .transact(|claim, _| {
-                async move |conn: &mut TenantConn| Ok(jobs::are_earlier_forgotten(conn, &claim).await?)
-            })
-            .await?;
-        Ok(records.sorted())
-    }
-
-    fn add(&mut self, key_prefix: &str, file: DeliveredFile) {
-        let key = format!("{key_prefix}{}", file.path);
-        self.keys.push(key_hash(&key));
-        if let Some(ObjectMarks {
-            etag: Some(etag),
-            checksum,
-        }) = file.object
-        {
-            self.delivered.push(Record {
-                object: object_hash(&key, &etag),
-                stamp: stamp(file.size_bytes, file.modified_at),
-                checksum: checksum.map(String::into_boxed_str),
-            });
-        }
-    }
-
-    fn sorted(mut self) -> Self {
-        self.delivered.sort_unstable_by_key(|record| record.object);
-        self.keys.sort_unstable();
-        self.keys.dedup();
-        self
-    }
-
-    /// Whether one of the sessions wrote there, or may have.
-    fn has_key(&self, key: &str) -> bool {
-        self.is_cut || self.keys.binary_search(&key_hash(key)).is_ok()
-    }
-
-    /// The records of an object.
-    fn of(&self, key: &str, etag: &str) -> &[Record] {
-        let object = object_hash(key, etag);
-        let first = self.delivered.partition_point(|record| record.object < object);
-        let rest = self.delivered.get(first..).unwrap_or_default();
-        let count = rest.iter().take_while(|record| record.object == object).count();
-        rest.get(..count).unwrap_or_default()
-    }
-}
-
-fn key_hash(key: &str) -> u64 {
-    let hash = XxHash3_128::oneshot(key.as_bytes());
-    u64::try_from(hash >> 64).unwrap_or_default()
-}
-
-fn object_hash(key: &str, etag: &str) -> u128 {
-    // No key has a byte 0xFF.
-    XxHash3_128::oneshot(&[key.as_bytes(), &[0xFF], etag.as_bytes()].concat())
-}
-
-/// Size in bytes and modification time, in whole microseconds of Unix time as Postgres keeps it.
-type Stamp = (i64, Option<i64>);
-
-fn stamp(size_bytes: i64, modified_at: Option<DateTime<Utc>>) -> Stamp {
-    (size_bytes, modified_at.map(|time| time.timestamp_micros()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use chrono::TimeDelta;
+    use database::jobs::DeliveredFile;
     use domain::object_key::PathText;
 
     const KEY: &str = "p/C1/a.tif";
@@ -436,10 +311,8 @@ mod tests {
         };
         assert_eq!(recorded(60, vec![failed]), Verdict::Differs);
         // Not everything is remembered: it may have been recorded.
-        let cut = Records {
-            is_cut: true,
-            ..Records::default()
-        };
+        let mut cut = Records::default();
+        cut.is_cut = true;
         let settings = (OnExisting::SkipUnchanged, Compare::SizeMtime);
         let verdict = Verdict::of(&object(10, "e"), &file(10, 60), KEY, &cut, settings);
         assert_eq!(verdict, Verdict::Differs);

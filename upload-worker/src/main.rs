@@ -17,6 +17,7 @@ mod protocol;
 mod receipt;
 mod receipt_object;
 mod recorder;
+mod records;
 mod registry;
 mod retention;
 mod scan_job;

@@ -40,8 +40,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// For the job of `lease`, which sends to `bucket`, at the pace of `allowance`; `planned_bytes` are the sizes its rows have now. What the
-    /// session wants goes to the engine through `stop`.
+    /// For the job of `lease`, which sends to `bucket`, at the pace of `allowance`; `planned_bytes` are the sizes its rows
+    /// have now. What the session wants goes to the engine through `stop`.
     pub fn new(
         lease: Arc<Lease>,
         planned_bytes: HashMap<i64, i64>,

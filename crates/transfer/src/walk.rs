@@ -60,7 +60,7 @@ pub(crate) fn walk(
     }
     let fd = OwnedFd::from(root.open_folder(base).map_err(|error| unreadable(&error))?);
     let chain = Visited::next(&fd, None, options.symlinks).map_err(|error| unreadable(&error))?;
-    let source = Rc::new(Opened {
+    let source = Rc::new(OpenFolder {
         fd,
         path: Vec::new(),
         // A filter without include patterns includes every folder; the source is no match of a pattern.
@@ -100,7 +100,7 @@ enum Next {
 
 /// A directory that is listed in the order of keys: what is left of it.
 struct Level {
-    folder: Rc<Opened>,
+    folder: Rc<OpenFolder>,
     /// Until all of it was read.
     listing: Option<Dir>,
     run: std::vec::IntoIter<Entry>,
@@ -110,7 +110,7 @@ type Entry = (CString, FileType);
 
 /// A directory that was met and not yet opened.
 struct Folder {
-    parent: Rc<Opened>,
+    parent: Rc<OpenFolder>,
     /// Below the source, without a slash at its end.
     path: Vec<u8>,
     through_link: bool,
@@ -118,7 +118,7 @@ struct Folder {
 }
 
 /// An opened directory; closed when the last directory below it was opened.
-struct Opened {
+struct OpenFolder {
     fd: OwnedFd,
     path: Vec<u8>,
     included: bool,
@@ -159,7 +159,7 @@ impl Walk<'_> {
         }
     }
 
-    fn open(&self, folder: &Folder) -> io::Result<(Opened, Dir)> {
+    fn open(&self, folder: &Folder) -> io::Result<(OpenFolder, Dir)> {
         let fd = if folder.through_link {
             OwnedFd::from(self.root.open_folder(&join(self.base, &folder.path))?)
         } else {
@@ -173,7 +173,7 @@ impl Walk<'_> {
         };
         let chain = Visited::next(&fd, folder.parent.chain.as_ref(), self.symlinks)?;
         let listing = Dir::read_from(&fd)?;
-        let opened = Opened {
+        let opened = OpenFolder {
             fd,
             path: folder.path.clone(),
             included: folder.included,
@@ -183,7 +183,7 @@ impl Walk<'_> {
     }
 
     /// Reports what a directory holds, and puts the directories in it on the stack.
-    fn list(&mut self, folder: &Rc<Opened>, mut listing: Dir) -> Result<(), ScanError> {
+    fn list(&mut self, folder: &Rc<OpenFolder>, mut listing: Dir) -> Result<(), ScanError> {
         self.sink.totals.directories += 1;
         if self.in_key_order {
             return self.list_in_key_order(Level {
@@ -236,7 +236,7 @@ impl Walk<'_> {
     /// Reads the next entries of a directory; tells whether they were the last.
     fn read_run(
         &mut self,
-        folder: &Opened,
+        folder: &OpenFolder,
         listing: &mut Dir,
         limit: usize,
     ) -> Result<(Vec<Entry>, bool), ScanError> {
@@ -261,7 +261,7 @@ impl Walk<'_> {
         Ok((run, false))
     }
 
-    fn entry(&mut self, folder: &Rc<Opened>, name: &CStr, file_type: FileType) -> Result<(), ScanError> {
+    fn entry(&mut self, folder: &Rc<OpenFolder>, name: &CStr, file_type: FileType) -> Result<(), ScanError> {
         if self.stop.is_cancelled() {
             return Err(ScanError::Stopped);
         }
@@ -299,7 +299,7 @@ impl Walk<'_> {
     /// An entry whose type is known by stat alone.
     fn stated(
         &mut self,
-        folder: &Rc<Opened>,
+        folder: &Rc<OpenFolder>,
         path: Vec<u8>,
         text: PathText,
         stat: &rustix::fs::Stat,
@@ -321,7 +321,12 @@ impl Walk<'_> {
         }
     }
 
-    fn folder(&mut self, parent: &Rc<Opened>, path: Vec<u8>, through_link: bool) -> Result<(), ScanError> {
+    fn folder(
+        &mut self,
+        parent: &Rc<OpenFolder>,
+        path: Vec<u8>,
+        through_link: bool,
+    ) -> Result<(), ScanError> {
         let mut included = parent.included;
         if !self.filter.takes_everything() {
             let text = PathText::from_bytes(&path).text;
@@ -347,7 +352,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn link(&mut self, folder: &Rc<Opened>, path: Vec<u8>) -> Result<(), ScanError> {
+    fn link(&mut self, folder: &Rc<OpenFolder>, path: Vec<u8>) -> Result<(), ScanError> {
         let text = PathText::from_bytes(&path);
         if self.symlinks == Symlinks::Skip {
             if self.takes(folder, &text) {
@@ -402,7 +407,7 @@ impl Walk<'_> {
     }
 
     /// Whether an opened directory is none any more. Some file systems count no links: the name decides.
-    fn was_removed(&self, folder: &Opened) -> bool {
+    fn was_removed(&self, folder: &OpenFolder) -> bool {
         let Ok(opened) = rustix::fs::fstat(&folder.fd) else {
             return true;
         };
@@ -415,7 +420,7 @@ impl Walk<'_> {
     }
 
     /// Whether the filter takes a file. Counts those that it leaves out; of none of them it is asked again.
-    fn takes(&mut self, folder: &Opened, path: &PathText) -> bool {
+    fn takes(&mut self, folder: &OpenFolder, path: &PathText) -> bool {
         let takes = self.filter.takes_everything() || self.filter.takes_file(&path.text, folder.included);
         self.sink.totals.excluded.files += u64::from(!takes);
         takes
