@@ -142,20 +142,23 @@ pub(crate) fn bearer(request: &HttpRequest) -> Option<&str> {
         .filter(|token| !token.is_empty())
 }
 
+/// The access token of a request: its bearer, or else that in its cookie.
+pub(crate) fn access_token(request: &HttpRequest, state: &State) -> Option<String> {
+    match bearer(request) {
+        Some(token) => Some(token.to_owned()),
+        None => Kind::Access.token(request, state),
+    }
+}
+
 async fn from_request(request: HttpRequest) -> Result<Actor, ApiError> {
     let state = request
         .app_data::<web::Data<State>>()
         .ok_or_else(|| ApiError::internal("the state is not registered"))?;
-    let actor = match bearer(&request) {
-        Some(token) => authenticate(state, token).await?,
-        None => {
-            let token = Kind::Access.token(&request, state);
-            let token = token.ok_or_else(|| ApiError::new(Code::Unauthenticated))?;
-            let actor = authenticate(state, &token).await?;
-            cookies::check(&request, state, actor.family_id)?;
-            actor
-        }
-    };
+    let token = access_token(&request, state).ok_or_else(|| ApiError::new(Code::Unauthenticated))?;
+    let actor = authenticate(state, &token).await?;
+    if bearer(&request).is_none() {
+        cookies::check(&request, state, actor.family_id)?;
+    }
     let caller = request_id::Caller {
         user_id: actor.user.id,
         company_id: actor.company_id,

@@ -10,7 +10,7 @@
 //! `GET /api/sessions/{id}/files?status=failed`.
 
 use super::view::{File, Session};
-use crate::actor::{Actor, authenticate, bearer};
+use crate::actor::{Actor, access_token, authenticate};
 use crate::error::{ApiError, Code};
 use crate::request::Id;
 use crate::state::State;
@@ -65,7 +65,7 @@ pub(crate) async fn events(
     // Hints are listened to before the first look, so that no change falls between.
     let hints = state.queue.subscribe_progress();
     let first = load(&state, company_id, id).await?;
-    let token = bearer(&request).unwrap_or_default().to_owned();
+    let token = access_token(&request, &state).unwrap_or_default();
     let resume_after = request
         .headers()
         .get("Last-Event-ID")
