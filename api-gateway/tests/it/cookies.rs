@@ -219,3 +219,65 @@ async fn behind_tls_cookies_are_bound_to_the_host_and_to_tls() {
         .await
         .created();
 }
+
+/// The stream looks again and again whether the sign-in still counts.
+#[tokio::test]
+async fn a_browser_follows_a_session() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let session = admin.session("Followed").await;
+    let (browser, _) = Browser::signed_in(&world).await;
+    let path = format!("/api/sessions/{}/events", text(&session, "id"));
+    let cookie = format!("uploader_access={}", browser.cookies["uploader_access"].0);
+    let request = world
+        .anonymous()
+        .request(Method::GET, &path)
+        .header("cookie", cookie);
+    let mut response = request.send().await.unwrap();
+    let mut seen = String::new();
+    let reading = async {
+        // That comes when nothing has changed for longer than the sign-in is taken to count.
+        while !seen.contains(": still here") {
+            let bytes = response.chunk().await.unwrap();
+            let bytes = bytes.unwrap_or_else(|| panic!("the stream has ended: {seen}"));
+            seen.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+    };
+    let read = tokio::time::timeout(std::time::Duration::from_secs(60), reading).await;
+    read.expect("a comment in time");
+}
+
+#[tokio::test]
+async fn a_browser_goes_on_in_another_company_and_no_longer_than_before() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let theirs = world.other_company(&admin, "ELSEWHERE").await.company_id();
+    world
+        .sql(&format!(
+            "INSERT INTO memberships (company_id, user_id, role) VALUES ('{theirs}', '{}', 'member')",
+            text(&admin.tokens["user"], "id")
+        ))
+        .await;
+    let (mut browser, _) = Browser::signed_in(&world).await;
+    let ends = "SELECT DISTINCT family_expires_at FROM refresh_tokens WHERE family_id =
+                (SELECT family_id FROM refresh_tokens ORDER BY id DESC LIMIT 1)";
+    let before = world.sql(ends).await;
+    let token = browser.csrf_token().await;
+    let kept = browser.cookies.clone();
+    let (path, body) = ("/api/auth/switch-company", json!({ "company_id": theirs }));
+    let proof = [("x-csrf-token", token.as_str())];
+    let switched = browser
+        .send(Method::POST, path, &proof, Some(body.clone()))
+        .await
+        .ok();
+    assert!(switched.get("access_token").is_none());
+    assert_eq!(world.sql(ends).await, before);
+    let me = browser.get("/api/auth/me").await.ok();
+    assert_eq!(text(&me["company"], "company_code"), "ELSEWHERE");
+    assert_ne!(browser.csrf_token().await, token, "it is another sign-in");
+    browser.cookies = kept;
+    browser
+        .send(Method::POST, path, &proof, Some(body))
+        .await
+        .problem(401, "unauthenticated");
+}

@@ -18,6 +18,9 @@ use uuid::Uuid;
 /// that carried the successor may have been lost.
 pub const GRACE: TimeDelta = TimeDelta::seconds(10);
 
+/// The tokens of a family, and only if it is of one person where that is told.
+const OF_FAMILY: &str = "family_id = $2 AND ($3 IS NULL OR user_id = $3)";
+
 /// A family to be opened with its first token.
 #[derive(Debug)]
 pub struct NewFamily<'a> {
@@ -190,6 +193,55 @@ async fn retire_successor(
     Ok(retired == 1)
 }
 
+/// Revokes the tokens of which `whose` is true, `$2` and `$3` being these ids; gives how many there were. Until there is none
+/// left: a refresh that is just being committed adds a token that the statement which waits for it does not see.
+async fn revoke(
+    conn: &mut SystemConn,
+    whose: &str,
+    ids: (Uuid, Option<Uuid>),
+    now: DateTime<Utc>,
+) -> Result<usize, DatabaseError> {
+    let statement = format!("UPDATE refresh_tokens SET revoked_at = $1 WHERE revoked_at IS NULL AND {whose}");
+    let mut revoked = 0;
+    loop {
+        let round = sql_query(statement.as_str())
+            .bind::<Timestamptz, _>(now)
+            .bind::<SqlUuid, _>(ids.0)
+            .bind::<Nullable<SqlUuid>, _>(ids.1)
+            .execute(conn.raw())
+            .await?;
+        if round == 0 {
+            return Ok(revoked);
+        }
+        revoked += round;
+    }
+}
+
+/// Ends a family that still lives, so that another goes on in its place; gives when it would have ended by its age. `None`:
+/// it lives no more.
+///
+/// # Errors
+/// When a query fails.
+pub async fn replace_family(
+    conn: &mut SystemConn,
+    family_id: Uuid,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, DatabaseError> {
+    let family_expires_at: Option<DateTime<Utc>> = refresh_tokens::table
+        .filter(refresh_tokens::family_id.eq(family_id))
+        .filter(refresh_tokens::revoked_at.is_null())
+        .filter(refresh_tokens::family_expires_at.gt(now))
+        .select(refresh_tokens::family_expires_at)
+        .for_update()
+        .first(conn.raw())
+        .await
+        .optional()?;
+    if family_expires_at.is_some() {
+        revoke_family(conn, family_id, now).await?;
+    }
+    Ok(family_expires_at)
+}
+
 /// Ends a family. Ending it again changes nothing.
 ///
 /// # Errors
@@ -199,15 +251,7 @@ pub async fn revoke_family(
     family_id: Uuid,
     now: DateTime<Utc>,
 ) -> Result<(), DatabaseError> {
-    let living = refresh_tokens::table.filter(
-        refresh_tokens::family_id
-            .eq(family_id)
-            .and(refresh_tokens::revoked_at.is_null()),
-    );
-    diesel::update(living)
-        .set(refresh_tokens::revoked_at.eq(now))
-        .execute(conn.raw())
-        .await?;
+    revoke(conn, OF_FAMILY, (family_id, None), now).await?;
     Ok(())
 }
 
@@ -275,17 +319,7 @@ pub async fn revoke_own_family(
     family_id: Uuid,
     now: DateTime<Utc>,
 ) -> Result<bool, DatabaseError> {
-    let living = refresh_tokens::table.filter(
-        refresh_tokens::user_id
-            .eq(user_id.0)
-            .and(refresh_tokens::family_id.eq(family_id))
-            .and(refresh_tokens::revoked_at.is_null()),
-    );
-    let ended = diesel::update(living)
-        .set(refresh_tokens::revoked_at.eq(now))
-        .execute(conn.raw())
-        .await?;
-    Ok(ended > 0)
+    Ok(revoke(conn, OF_FAMILY, (family_id, Some(user_id.0)), now).await? > 0)
 }
 
 /// The family of a token, whatever its age.
@@ -326,16 +360,8 @@ pub async fn revoke_user(
     except: Option<Uuid>,
     now: DateTime<Utc>,
 ) -> Result<(), DatabaseError> {
-    let living = refresh_tokens::table.filter(
-        refresh_tokens::user_id
-            .eq(user_id.0)
-            .and(refresh_tokens::family_id.ne(except.unwrap_or(Uuid::nil())))
-            .and(refresh_tokens::revoked_at.is_null()),
-    );
-    diesel::update(living)
-        .set(refresh_tokens::revoked_at.eq(now))
-        .execute(conn.raw())
-        .await?;
+    let whose = "user_id = $2 AND ($3 IS NULL OR family_id <> $3)";
+    revoke(conn, whose, (user_id.0, except), now).await?;
     Ok(())
 }
 
@@ -349,15 +375,7 @@ pub async fn revoke_member(
     user_id: UserId,
     now: DateTime<Utc>,
 ) -> Result<(), DatabaseError> {
-    let living = refresh_tokens::table.filter(
-        refresh_tokens::company_id
-            .eq(company_id.0)
-            .and(refresh_tokens::user_id.eq(user_id.0))
-            .and(refresh_tokens::revoked_at.is_null()),
-    );
-    diesel::update(living)
-        .set(refresh_tokens::revoked_at.eq(now))
-        .execute(conn.raw())
-        .await?;
+    let whose = "user_id = $2 AND company_id = $3";
+    revoke(conn, whose, (user_id.0, Some(company_id.0)), now).await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::refresh::family_of_cookie;
 use crate::actor::NewcomerOrActor;
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::state::State;
 use actix_web::{HttpRequest, get, web};
 use serde::Serialize;
@@ -30,7 +30,10 @@ pub(crate) async fn csrf(
 ) -> Result<web::Json<CsrfToken>, ApiError> {
     let family_id = match caller {
         Ok(NewcomerOrActor(actor)) => actor.family_id,
-        Err(refused) => family_of_cookie(&state, &request).await?.ok_or(refused)?,
+        Err(refused) if refused.code() == Code::Unauthenticated => {
+            family_of_cookie(&state, &request).await?.ok_or(refused)?
+        }
+        Err(error) => return Err(error),
     };
     let csrf_token = state.csrf_key.token(family_id);
     Ok(web::Json(CsrfToken { csrf_token }))

@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::{SubsecRound as _, Utc};
 use database::accounts::{self, SignedIn};
 use identity::RefreshToken;
+use identity::refresh::FAMILY_LIFETIME;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -88,7 +89,8 @@ pub(crate) async fn login(
     let (user, family_id) = state
         .database
         .system(async move |conn| {
-            let family_id = open_sign_in(conn, &signed_in, &issued, &device, now).await?;
+            let ends_at = now + FAMILY_LIFETIME;
+            let family_id = open_sign_in(conn, &signed_in, &issued, &device, ends_at, now).await?;
             accounts::record_login(conn, signed_in.user.id, now).await?;
             let mut actor = Actor::new(signed_in, family_id);
             actor.user.last_login_at = Some(now);

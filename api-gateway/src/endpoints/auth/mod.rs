@@ -23,7 +23,6 @@ use database::accounts::{self, SignedIn};
 use database::refresh_tokens::{self, NewFamily};
 use domain::{CompanyId, Permission, Role, UserId};
 use identity::RefreshToken;
-use identity::refresh::FAMILY_LIFETIME;
 use identity::tokens::Subject;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
@@ -73,7 +72,7 @@ struct Me {
     email: String,
     full_name: String,
     is_platform_admin: bool,
-    /// Nothing but `me`, `change-password`, `refresh` and `logout` answers until it is changed.
+    /// Nothing but `me`, `change-password`, `refresh`, `csrf` and `logout` answers until it is changed.
     must_change_password: bool,
     /// In the company below.
     role: Role,
@@ -181,12 +180,13 @@ async fn check_own_password(state: &State, user_id: UserId, password: &SecretStr
     }
 }
 
-/// Opens a sign-in for a person, with its first refresh token.
+/// Opens a sign-in for a person, with its first refresh token; it ends at `family_expires_at`, whatever happens.
 async fn open_sign_in(
     conn: &mut SystemConn,
     signed_in: &SignedIn,
     refresh_token: &RefreshToken,
     device: &Device,
+    family_expires_at: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Uuid, ApiError> {
     let family = NewFamily {
@@ -194,7 +194,7 @@ async fn open_sign_in(
         user_id: signed_in.user.id,
         token_hash: &refresh_token.hash(),
         expires_at: now + identity::refresh::LIFETIME,
-        family_expires_at: now + FAMILY_LIFETIME,
+        family_expires_at,
         user_agent: device.user_agent.as_deref(),
     };
     Ok(refresh_tokens::open_family(conn, &family, now).await?)

@@ -1,7 +1,7 @@
 //! `POST /api/auth/refresh`.
 
 use super::{Me, SignedInAnswer, Tokens};
-use crate::actor::Actor;
+use crate::actor::{Actor, bearer};
 use crate::cookies::{self, Kind};
 use crate::error::{ApiError, Code};
 use crate::request::Body;
@@ -89,8 +89,11 @@ pub(crate) async fn refresh(
     answer.into_response(&state)
 }
 
-/// The refresh token in the request's cookie.
+/// The refresh token in the request's cookie. Beside a bearer, however good that is, cookies do not count.
 pub(super) fn refresh_cookie(state: &State, request: &HttpRequest) -> Option<RefreshToken> {
+    if bearer(request).is_some() {
+        return None;
+    }
     RefreshToken::parse(&Kind::Refresh.token(request, state)?)
 }
 

@@ -24,7 +24,8 @@ struct SwitchCompany {
 
 /// Go on in another company that one belongs to.
 ///
-/// The answer is that of a sign-in there. The sign-in that asked has ended, and its tokens with it.
+/// The answer is that of a sign-in there, which lasts as long as the one that asked would have. That one has ended, and its
+/// tokens with it.
 #[utoipa::path(
     tag = "sign-in",
     request_body = SwitchCompany,
@@ -58,8 +59,11 @@ pub(crate) async fn switch_company(
                 user: actor.user,
                 membership,
             };
-            refresh_tokens::revoke_family(conn, actor.family_id, now).await?;
-            let family_id = open_sign_in(conn, &signed_in, &issued, &device, now).await?;
+            // Asked anew: what is known of the caller may be a moment old. It becomes no longer by going on elsewhere.
+            let ends_at = refresh_tokens::replace_family(conn, actor.family_id, now)
+                .await?
+                .ok_or_else(|| ApiError::new(Code::Unauthenticated).detail("The sign-in has ended."))?;
+            let family_id = open_sign_in(conn, &signed_in, &issued, &device, ends_at, now).await?;
             let user = Me::load(conn, Actor::new(signed_in, family_id)).await?;
             Ok::<_, ApiError>((user, family_id))
         })

@@ -21,5 +21,6 @@ mod receipts;
 mod recording;
 mod retention;
 mod sessions;
+mod signing_out;
 mod sweeping;
 mod transitions;
